@@ -1,0 +1,1 @@
+"""What people change: workspaces, credentials, caps, features, members, tokens, credits."""

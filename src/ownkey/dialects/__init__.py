@@ -1,0 +1,1 @@
+"""What callers speak, decoded and encoded; pure."""

@@ -1,0 +1,105 @@
+"""The product that Ownkey serves: its rules, tasks and limits, as configured once and never changed at run time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+PROVIDERS = ("openrouter", "anthropic", "openai", "google")
+DIRECT_PROVIDERS = ("anthropic", "openai", "google")
+
+
+class Payers(StrEnum):
+    """Who can pay at all: only the customer's key, or also the platform's credits."""
+
+    BYOK_ONLY = "byok_only"
+    WITH_CREDITS = "with_credits"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing the product's AI does. `models` are OpenRouter slugs in order of preference.
+
+    `endpoint` is "chat" or "embeddings"; `default_on` is the switch's first position; `max_output_tokens` applies
+    where the caller gives no limit; `settings` are the task's own knobs (auto-reply's threshold), with defaults.
+    """
+
+    name: str
+    title: str
+    endpoint: Literal["chat", "embeddings"]
+    models: tuple[str, ...]
+    default_on: bool = True
+    max_output_tokens: int | None = None
+    deadline_s: int | None = None
+    settings: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`byok` says what the plan gives: "included", or "addon" (bought separately).
+
+    `minimum_balance_credits` applies to BYOK calls of plans with the add-on. `grant_credits` arrive once when the
+    workspace comes to the plan (cycle grants come with payments).
+    """
+
+    name: str
+    title: str
+    byok: Literal["included", "addon"]
+    grant_credits: int = 0
+    minimum_balance_credits: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingLimits:
+    """Times in seconds; see `ownkey.toml`, section [routing]."""
+
+    deadline_s: float = 120.0
+    max_attempts: int = 4
+    connect_s: float = 3.0
+    first_content_s: float = 12.0
+    response_s: float = 60.0
+    stall_s: float = 20.0
+    tail_s: float = 2.0
+    keepalive_after_s: float = 15.0
+    drain_s: float = 30.0
+    retry_wait_max_s: float = 2.0
+    last_route_retries: int = 1
+    direct_retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CreditRules:
+    """What a credit is worth and what managed AI costs on top of the provider's bill."""
+
+    price_nusd: int
+    markup_bps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Everything `ownkey.toml` says about the product. Frozen: a change needs a restart."""
+
+    name: str
+    preset: str
+    payers: Payers
+    tasks: Mapping[str, Task]
+    plans: Mapping[str, Plan]
+    default_plan: str
+    direct_providers: tuple[str, ...]
+    routing: RoutingLimits
+    credits: CreditRules
+    entry_url: str
+    busy_wait_s: float = 2.0
+    shrink_to_fit: bool = True
+    min_output_tokens: int = 256
+    default_threshold: int = 80
+    credits_if_key_fails_default: bool = False
+    credits_if_key_fails_limit: int | None = None
+    strict_parameters: bool = False
+    model_ids: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    attribution: Mapping[str, str] = field(default_factory=dict)
+    openrouter_fee_bps: int = 550
+
+    def fix_url(self, flow: str) -> str:
+        """Where a person goes to fix a refusal; the host signs them in on the way."""
+        return self.entry_url.replace("{flow}", flow)

@@ -1,0 +1,217 @@
+"""The receipt: who paid for a call and why, complete enough to answer every later question.
+
+It is written for every call, also a refused one, and holds nothing secret: no prompt, no answer, no key.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ownkey.domain.money import format_usd
+from ownkey.domain.routing import Funding, Route
+from ownkey.domain.usage import Usage
+
+
+class Basis(StrEnum):
+    """`ACTUAL`: the provider reported the cost. `COMPUTED`: reported tokens × price version. `ESTIMATED`:
+    something had to be assumed. `NONE`: nothing was billed. `UNKNOWN`: tokens are known, their price is not."""
+
+    ACTUAL = "actual"
+    COMPUTED = "computed"
+    ESTIMATED = "estimated"
+    NONE = "none"
+    UNKNOWN = "unknown"
+
+
+class HoldState(StrEnum):
+    HELD = "held"
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt as the receipt tells it. Times are milliseconds since the call's admission.
+
+    `status` is the upstream's HTTP status (None: no head arrived); `failure` the class, None if it answered;
+    `cost_nusd` what was booked, None if unknown.
+    """
+
+    n: int
+    route: Route
+    provider: str
+    model: str
+    credential_id: str
+    credential_label: str
+    credential_hint: str
+    hold_id: str
+    bound_nusd: int | None
+    state: HoldState
+    basis: Basis
+    cost_nusd: int | None
+    usage: Usage | None
+    status: int | None
+    failure: str | None
+    signal: str
+    message: str
+    request_id: str | None
+    started_ms: int
+    first_content_ms: int | None
+    ended_ms: int
+    maybe_billed: bool = False
+    output_limit: int | None = None
+    shrunk: bool = False
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """A route that was not tried, and why, in words."""
+
+    route: Route
+    provider: str
+    model: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CapView:
+    """The cap around a call: figures in nano-USD; `cap_nusd` None means no cap."""
+
+    period: str
+    cap_nusd: int | None
+    spent_before_nusd: int
+    spent_after_nusd: int
+    resets_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One call. `code` is None for an answer, else the refusal's code; `row` is the payer decision's row.
+
+    `cost_nusd` is the sum over attempts (what the cap counted); None if some attempt's price is unknown.
+    `charge_nusd` and `charge_credits` are 0 under BYOK.
+    """
+
+    id: str
+    workspace_id: str
+    at_ms: int
+    token_id: str
+    endpoint: str
+    dialect: str
+    task: str | None
+    requested_model: str
+    served_model: str | None
+    stream: bool
+    project: str | None
+    conversation: str | None
+    member: str | None
+    row: str | None
+    funding: Funding | None
+    route: Route | None
+    provider: str | None
+    status: int
+    code: str | None
+    message: str
+    attempts: tuple[AttemptRecord, ...] = ()
+    skips: tuple[Skip, ...] = ()
+    usage: Usage | None = None
+    cost_nusd: int | None = 0
+    basis: Basis = Basis.NONE
+    charge_nusd: int = 0
+    charge_credits: int = 0
+    absorbed_nusd: int = 0
+    price_version: int | None = None
+    cap: CapView | None = None
+    duration_ms: int = 0
+    first_content_ms: int | None = None
+    finish_reason: str | None = None
+    hung_up: bool = False
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+_PROVIDER_NAMES = {"openrouter": "OpenRouter", "anthropic": "Anthropic", "openai": "OpenAI", "google": "Google"}
+
+_ROW_WHY = {
+    "F1": "the plan does not include calls with your own key and the add-on was not bought",
+    "F2": "the add-on is not paid",
+    "F3": "the credit balance was below the minimum for calls with your own key",
+    "F4": "this product works with your own OpenRouter key only, and there is no usable one",
+    "F5": "Always use this key is on and the key could not be used; credits are never a substitute then",
+    "F6": "the saved key cannot be opened and credits are not allowed to step in",
+    "F7": "the spend cap is reached",
+    "F8": "this product always uses your own keys, direct keys first",
+    "F9": "Always use this key is on",
+    "F10": "your own key is connected and enabled",
+    "F11": "your own key is connected and enabled",
+    "F12": "credits are the payer and do not suffice",
+    "F13": "no own key is in force, so the platform's AI and credits were used",
+}
+
+
+def provider_name(provider: str) -> str:
+    return _PROVIDER_NAMES.get(provider, provider)
+
+
+def explain_row(row: str) -> str:
+    """Why a row of the payer decision applies, as the end of a sentence."""
+    return _ROW_WHY[row]
+
+
+def describe(receipt: Receipt) -> str:
+    """One or two plain sentences: what happened, who paid, and why."""
+    failures = [_describe_failure(a) for a in receipt.attempts if a.failure is not None]
+    tried = f" Tried: {'; '.join(failures)}." if failures else ""
+    why = f" because {_ROW_WHY[receipt.row]}" if receipt.row else ""
+    if receipt.code is not None:
+        money = _describe_money(receipt) if receipt.attempts else "Nothing was sent and nothing was paid."
+        reason = f" ({receipt.row}:{why[8:]})" if receipt.row and not receipt.attempts and why else ""
+        return f"Refused with {receipt.code}{reason}: {receipt.message}{tried} {money}"
+    answered = receipt.attempts[-1]
+    by = f"{provider_name(answered.provider)} answered with {answered.model}"
+    if receipt.funding is Funding.CREDITS:
+        payer = f"paid with {receipt.charge_credits} credits"
+    else:
+        payer = f"paid by the workspace's own {provider_name(answered.provider)} key {answered.credential_hint}"
+    fallback = " after a failover" if failures else ""
+    cut = " The caller hung up before the end." if receipt.hung_up else ""
+    return f"{by}{fallback}, {payer}{why}.{tried}{cut} {_describe_money(receipt)}"
+
+
+def _describe_failure(attempt: AttemptRecord) -> str:
+    return f"{provider_name(attempt.provider)} ({attempt.failure}: {attempt.signal})"
+
+
+def _describe_money(receipt: Receipt) -> str:
+    if receipt.cost_nusd is None:
+        return "Cost: unknown, the model has no price."
+    words = {
+        Basis.ACTUAL: "as the provider reported it",
+        Basis.COMPUTED: "computed from reported tokens and list prices",
+        Basis.ESTIMATED: "estimated, because the provider's report is missing",
+        Basis.NONE: "nothing was billed",
+        Basis.UNKNOWN: "price unknown",
+    }
+    return f"Cost: US${format_usd(receipt.cost_nusd)} ({words[receipt.basis]})."
+
+
+def add_usage(usages: Sequence[Usage]) -> Usage | None:
+    """The sum of several attempts' usage, class by class; None if there is none."""
+    if not usages:
+        return None
+    if len(usages) == 1:
+        return usages[0]
+    units: dict[str, int] = {}
+    for usage in usages:
+        for name, count in usage.units:
+            units[name] = units.get(name, 0) + count
+    costs = [usage.cost_nusd for usage in usages if usage.cost_nusd is not None]
+    return Usage(
+        input=sum(u.input for u in usages), cache_read=sum(u.cache_read for u in usages),
+        cache_write_5m=sum(u.cache_write_5m for u in usages), cache_write_1h=sum(u.cache_write_1h for u in usages),
+        output=sum(u.output for u in usages), reasoning=sum(u.reasoning for u in usages),
+        audio_input=sum(u.audio_input for u in usages), audio_output=sum(u.audio_output for u in usages),
+        units=tuple(sorted(units.items())), cost_nusd=sum(costs) if costs else None,
+    )

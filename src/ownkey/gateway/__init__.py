@@ -1,0 +1,1 @@
+"""One AI call from admission to receipt."""

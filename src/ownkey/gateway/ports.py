@@ -1,0 +1,104 @@
+"""What one AI call needs from the rest of the house, in its own words."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ownkey.domain.booking import AttemptEnd, Booked, HoldGranted, HoldRefused, HoldRequest, MoneyView
+from ownkey.domain.exchange import UpstreamRequest
+from ownkey.domain.pricing import PriceBook
+from ownkey.domain.receipts import Receipt
+from ownkey.domain.secret import Secret
+from ownkey.domain.workspace import Credential, Health, Principal, WorkspaceState
+
+
+class Clock(Protocol):
+    """Time and chance, so that a simulation can own both."""
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    def new_id(self, prefix: str) -> str:
+        """An opaque, unique, time-sortable id such as "call_01J…"."""
+        ...
+
+
+class Directory(Protocol):
+    """Who calls, and for which workspace. Answers are at most one second old."""
+
+    async def load_principal(self, token_digest: bytes) -> Principal | None: ...
+
+    async def load_workspace(self, workspace_id: str) -> WorkspaceState | None:
+        """By id or by the host's external id."""
+        ...
+
+    async def load_platform(self) -> WorkspaceState | None:
+        """The operator's own pseudo-workspace, which holds the platform's credentials."""
+        ...
+
+
+class Books(Protocol):
+    """Money. Every method is one short database transaction, durable when it returns."""
+
+    async def load_money(self, workspace_id: str, at_ms: int) -> MoneyView: ...
+
+    async def hold(self, request: HoldRequest) -> HoldGranted | HoldRefused: ...
+
+    async def end_attempt(self, end: AttemptEnd) -> Booked:
+        """Settle or release. Guarded by the hold's state: a second end of the same hold changes nothing. A hold
+        that expired meanwhile is corrected instead (once)."""
+        ...
+
+    async def end_call(self, end: AttemptEnd | None, receipt: Receipt) -> Receipt:
+        """The last attempt's end (None: already ended, or nothing was held) and the receipt, in one database
+        transaction. Returns the receipt with the booked figures filled in."""
+        ...
+
+
+class Prices(Protocol):
+    def current(self) -> PriceBook:
+        """The activated version, from memory."""
+        ...
+
+    def version(self, number: int) -> PriceBook | None: ...
+
+
+class HealthLog(Protocol):
+    """Remembers what traffic says about credentials. Writes are queued; none delays a call."""
+
+    def mark(self, credential: Credential, health: Health, signal: str, at_ms: int) -> None:
+        """Change a credential's health; opens one incident (a notice) on a change to the worse."""
+        ...
+
+    def mark_undecryptable(self, credential: Credential, at_ms: int) -> None: ...
+
+
+class Opener(Protocol):
+    """Ciphertext → Secret, for one send."""
+
+    def open(self, workspace: WorkspaceState, credential: Credential) -> Secret:
+        """Raises ValueError where the credential cannot be opened (wrong or missing master key, swapped row)."""
+        ...
+
+
+class UpstreamResponse(Protocol):
+    status: int
+    headers: Mapping[str, str]
+
+    async def read_chunk(self, timeout_s: float) -> bytes:
+        """Next body bytes; b"" at a proper end. Raises domain.failures.UpstreamError."""
+        ...
+
+    async def read_all(self, timeout_s: float, limit_bytes: int) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class Upstream(Protocol):
+    """The only way out. Raises domain.failures.UpstreamError."""
+
+    async def send(self, request: UpstreamRequest, *, head_timeout_s: float) -> UpstreamResponse: ...

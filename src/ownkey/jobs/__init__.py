@@ -1,0 +1,1 @@
+"""The clock's door: expiring holds, re-probing credentials, refreshing prices."""
