@@ -5,7 +5,9 @@ at the context window or at the model table's maximum. Too high costs a little h
 would cost money, so every doubt is resolved upwards.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ownkey.domain.money import TOKENS_PER_MILLION, ceil_div
 from ownkey.domain.pricing import ModelPrice
@@ -24,7 +26,9 @@ class RequestShape:
     `beyond_text` names the parts whose tokens cannot be told from the body (file ids, audio, documents, stored
     conversations). `output_limit` is the caller's own limit; `answers` is n × best_of. `unboundable` names what
     has no priced maximum (server tools, plugins, fields off the allow-list). `fallback_models` are the caller's
-    further models (OpenRouter's `models`). `effort` is the requested reasoning effort.
+    further models (OpenRouter's `models`). `cache_writes` is the longest cache lifetime that the request asks for
+    (Anthropic's `cache_control`, with its `ttl`): a dialect that sees no such request says "none", and only then
+    the price of a cache write is left out.
     """
 
     text_bytes: int
@@ -36,6 +40,7 @@ class RequestShape:
     unboundable: tuple[str, ...] = ()
     fallback_models: tuple[str, ...] = ()
     service_tier: str | None = None
+    cache_writes: Literal["none", "5m", "1h"] = "1h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +98,17 @@ def estimate_input_tokens(shape: RequestShape, limits: ModelLimits) -> int:
 
 
 def estimate_output_limit(shape: RequestShape, task_limit: int | None, limits: ModelLimits) -> int:
-    """`out_ub`: the caller's limit, else the task's, else 4,096; at most the model's. Always sent upstream."""
+    """`out_ub`: the caller's limit, else the task's, else 4,096; at most the model's. Always sent upstream.
+
+    0 for a model that writes nothing (embeddings). Reasoning is inside the limit on every route we serve.
+    """
     wanted = shape.output_limit if shape.output_limit is not None else task_limit or DEFAULT_OUTPUT_TOKENS
-    return max(1, min(wanted, limits.max_output_tokens))
+    return min(max(1, wanted), limits.max_output_tokens)
+
+
+# Makers whose hosts write a cache only when the request says so. OpenAI's newer models write one by themselves, and
+# of others we do not know.
+_WRITES_ON_REQUEST = ("claude", "gemini", "qwen")
 
 
 def plan_terms(
@@ -106,29 +119,57 @@ def plan_terms(
     output_limit: int,
     min_output: int,
     openrouter: bool,
+    fallbacks: Sequence[tuple[ModelPrice | None, ModelLimits]] = (),
 ) -> Terms | None:
-    """The terms of an attempt's bound at the dearest prices the request can reach; None: no price."""
-    in_rate = max(
-        (r for r in (price.dearest(d) for d in ("input", "cache_write_5m", "cache_write_1h", "audio_input"))
-         if r is not None),
-        default=None,
-    )
-    out_rate = max(
-        (r for r in (price.dearest(d) for d in ("output", "reasoning")) if r is not None), default=None
-    )
-    if price.free:
-        in_rate, out_rate = in_rate or 0, out_rate or 0
-    if in_rate is None:
+    """The terms of an attempt's bound at the dearest prices the request can reach; None: no price.
+
+    `fallbacks` are the price and limits of each of `shape.fallback_models`, in any order: any of them may answer,
+    so the bound is the maximum over all.
+    """
+    if len(fallbacks) < len(shape.fallback_models):
         return None
-    if out_rate is None:
-        if output_limit:
-            return None
-        out_rate = 0
+    parts = [_parts(shape, one, its, output_limit) for one, its in ((price, limits), *fallbacks)]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
     return Terms(
-        input_npm=estimate_input_tokens(shape, limits) * in_rate,
-        output_npm_per_token=shape.answers * out_rate,
+        input_npm=max(input_npm for input_npm, _, _ in known),
+        output_npm_per_token=shape.answers * max(output for _, output, _ in known),
         factor=(105, 100) if openrouter else (1, 1),
-        extra_nusd=price.units.get("request", 0),
+        extra_nusd=max(extra for _, _, extra in known),
         output_limit=output_limit,
         min_output=min(min_output, output_limit),
     )
+
+
+def _parts(
+    shape: RequestShape, listed: ModelPrice | None, limits: ModelLimits, output_limit: int
+) -> tuple[int, int, int] | None:
+    """(input tokens × price, price of an output token, fees) of one model; None: a part has no price."""
+    price = listed.at_service_tier(shape.service_tier) if listed else None
+    if price is None:
+        return None
+    input_tokens = estimate_input_tokens(shape, limits)
+    dimensions = ["input", "cache_read", *_cache_writes(shape, price)]
+    if shape.beyond_text:
+        dimensions.append("audio_input")
+    input_rate = _dearest(price, dimensions, input_tokens)
+    output_rate = _dearest(price, ["output", "reasoning", "audio_output"], input_tokens)
+    if price.free:
+        input_rate, output_rate = input_rate or 0, output_rate or 0
+    if input_rate is None or (output_rate is None and output_limit):
+        return None
+    extra = price.units.get("request", 0) + shape.image_count * price.units.get("image", 0)
+    return input_tokens * input_rate, output_rate or 0, extra
+
+
+def _dearest(price: ModelPrice, dimensions: Sequence[str], input_tokens: int) -> int | None:
+    rates = [price.dearest(dimension, input_tokens) for dimension in dimensions]
+    return max((rate for rate in rates if rate is not None), default=None)
+
+
+def _cache_writes(shape: RequestShape, price: ModelPrice) -> tuple[str, ...]:
+    if shape.cache_writes == "1h":
+        return ("cache_write_5m", "cache_write_1h")
+    on_request = any(maker in price.model for maker in _WRITES_ON_REQUEST)
+    return () if shape.cache_writes == "none" and on_request else ("cache_write_5m",)

@@ -3,44 +3,58 @@
 A price version is immutable: a hold names its version and is settled with it, whatever prices do meanwhile.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ownkey.domain.money import TOKENS_PER_MILLION, ceil_div
 from ownkey.domain.usage import Usage
 
 MAX_NUSD_PER_MILLION = 10_000 * 10**9
+MAX_NUSD_PER_PIECE = 100 * 10**9
 
 DIMENSIONS = (
     "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "audio_input", "audio_output",
 )
 
+STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only"})
+"""Service tiers that are billed at the list price: what the providers call no special service."""
+
+DISCOUNT_TIERS = frozenset({"flex"})
+"""Service tiers that are only ever cheaper than the list price; without a price of their own it bounds them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """nano-USD per million tokens of one dimension, for inputs of at least `min_input_tokens`."""
+    """nano-USD per million tokens of one dimension, for requests of at least `min_input_tokens` input tokens."""
 
     min_input_tokens: int
     nusd_per_million: int
+
+
+Rates = Mapping[str, tuple[Rate, ...]]
+"""Dimension → tiers, ascending by `min_input_tokens`, the first at 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelPrice:
     """Prices of one model on one provider.
 
-    `rates` maps a dimension to its tiers, ascending by `min_input_tokens` (the first at 0). `units` are nano-USD
-    per piece ("request", "web_search"). `context_window` and `max_output_tokens` are the model's, None if unknown.
+    A tier's rate holds for all tokens of a request that reaches it, not only for those above. `units` are nano-USD
+    per piece ("request", "image"). `service_tiers` holds, by service tier, the rates that differ from `rates`.
+    `context_window` and `max_output_tokens` are the model's, None if unknown.
     """
 
     provider: str
     model: str
-    rates: Mapping[str, tuple[Rate, ...]]
+    rates: Rates
     units: Mapping[str, int] = field(default_factory=dict)
     free: bool = False
     context_window: int | None = None
     max_output_tokens: int | None = None
     source: str = ""
+    service_tiers: Mapping[str, Rates] = field(default_factory=dict)
 
     def rate(self, dimension: str, input_tokens: int) -> int | None:
         """nano-USD per million tokens at this input size; None where the dimension has no price of its own."""
@@ -49,14 +63,26 @@ class ModelPrice:
             return None
         price = tiers[0].nusd_per_million
         for tier in tiers[1:]:
-            if input_tokens > tier.min_input_tokens:
+            if input_tokens >= tier.min_input_tokens:
                 price = tier.nusd_per_million
         return price
 
-    def dearest(self, dimension: str) -> int | None:
-        """The highest tier of a dimension."""
+    def dearest(self, dimension: str, input_tokens: int | None = None) -> int | None:
+        """The highest tier of a dimension that a request of up to `input_tokens` can reach (None: any size)."""
         tiers = self.rates.get(dimension)
-        return max(tier.nusd_per_million for tier in tiers) if tiers else None
+        if not tiers:
+            return None
+        reached = [t for t in tiers[1:] if input_tokens is None or input_tokens >= t.min_input_tokens]
+        return max(tier.nusd_per_million for tier in (tiers[0], *reached))
+
+    def at_service_tier(self, tier: str | None) -> "ModelPrice | None":
+        """The prices of a request in this service tier, for its bound and for its cost; None: unknown."""
+        if tier is None or tier in STANDARD_TIERS:
+            return self
+        own = self.service_tiers.get(tier)
+        if own is not None:
+            return replace(self, rates={**self.rates, **own}, service_tiers={})
+        return self if tier in DISCOUNT_TIERS or self.free else None
 
 
 # Where a provider states no price for a class, its tokens are billed as the class it is a part of.
@@ -102,6 +128,13 @@ def compute_cost_nusd(usage: Usage, price: ModelPrice) -> int | None:
     return cost
 
 
+_DATE = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")
+
+# Variants of a slug that choose among the model's hosts and leave its list price alone; `provider.max_price` keeps
+# dearer hosts out. Others (":free", ":thinking", ":extended") are models of their own.
+_SAME_PRICE_VARIANTS = (":nitro", ":floor", ":exacto")
+
+
 @dataclass(frozen=True, slots=True)
 class PriceBook:
     """One activated price version. Keys are (provider, native model id)."""
@@ -112,7 +145,22 @@ class PriceBook:
     aliases: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def find(self, provider: str, model: str) -> ModelPrice | None:
-        """The price of a model, also under a dated or alias id that the version lists."""
+        """The price of a model under its id, a listed alias, or a dated snapshot of either.
+
+        A snapshot that costs something else than its family is listed by itself, and is found first. The search
+        reads this version alone, so it gives the same answer as long as the version lives.
+        """
+        found = self._listed(provider, model)
+        if found is None and provider == "openrouter":
+            for variant in _SAME_PRICE_VARIANTS:
+                if model.endswith(variant):
+                    model = model.removesuffix(variant)
+                    found = self._listed(provider, model)
+        if found is None and (undated := _DATE.sub("", model)) != model:
+            found = self._listed(provider, undated)
+        return found
+
+    def _listed(self, provider: str, model: str) -> ModelPrice | None:
         found = self.prices.get((provider, model))
         if found is None:
             alias = self.aliases.get((provider, model))
@@ -121,42 +169,119 @@ class PriceBook:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """Prices from one source; `aliases` maps (provider, other name) to the model they belong to."""
+
+    prices: tuple[ModelPrice, ...]
+    aliases: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a new version holds. `held_back` are sentences for the operator: what was left out or kept, and why."""
+
+    prices: tuple[ModelPrice, ...]
+    aliases: Mapping[tuple[str, str], str]
+    held_back: tuple[str, ...]
+
+
+OPERATOR = "operator"
+"""The source of the operator's own prices: they are taken as they are."""
+
+
+def merge_prices(overrides: Sequence[ModelPrice], lists: Sequence[PriceList], current: PriceBook | None) -> Merged:
+    """One price a model: the operator's, else the first list's that has it.
+
+    An insane price is left out. A change against `current` by more than 5x, from free or to free, keeps the
+    current price until the operator sets one.
+    """
+    merged = {(price.provider, price.model): price for price in overrides}
+    held_back: list[str] = []
+    for price in (price for source in lists for price in source.prices):
+        key = (price.provider, price.model)
+        if key in merged:
+            continue
+        wrong = check_price(price)
+        if wrong is not None:
+            held_back.append(f"{wrong}; left out.")
+            continue
+        before = current.prices.get(key) if current else None
+        if before is not None and before.source != OPERATOR and is_suspicious_change(before, price):
+            held_back.append(f"{price.provider} {price.model}: a change by more than 5x or to free; kept as it was.")
+            merged[key] = before
+        else:
+            merged[key] = price
+    aliases = {
+        alias: model
+        for source in reversed(lists)
+        for alias, model in source.aliases.items()
+        if alias not in merged and (alias[0], model) in merged
+    }
+    return Merged(tuple(merged.values()), aliases, tuple(held_back))
+
+
 def check_price(price: ModelPrice) -> str | None:
     """What is wrong with a price, as a sentence; None if it is sane."""
-    for dimension, tiers in price.rates.items():
-        for tier in tiers:
-            if not 0 <= tier.nusd_per_million <= MAX_NUSD_PER_MILLION:
-                return f"{price.provider} {price.model}: {dimension} is outside US$0 to US$10,000 per million"
-            if tier.nusd_per_million == 0 and not price.free and dimension in ("input", "output"):
-                return f"{price.provider} {price.model}: {dimension} is 0 but the model is not marked free"
+    name = f"{price.provider} {price.model}"
+    for rates in (price.rates, *price.service_tiers.values()):
+        for dimension, tiers in rates.items():
+            if dimension not in DIMENSIONS:
+                return f"{name}: {dimension} is no price dimension"
+            starts = [tier.min_input_tokens for tier in tiers]
+            if not tiers or starts[0] != 0 or starts != sorted(set(starts)):
+                return f"{name}: the tiers of {dimension} do not start at 0 and ascend"
+            for tier in tiers:
+                if not 0 <= tier.nusd_per_million <= MAX_NUSD_PER_MILLION:
+                    return f"{name}: {dimension} is outside US$0 to US$10,000 per million"
+                if tier.nusd_per_million == 0 and not price.free and dimension in ("input", "output"):
+                    return f"{name}: {dimension} is 0 but the model is not marked free"
+                if tier.nusd_per_million and price.free:
+                    return f"{name}: {dimension} has a price but the model is marked free"
+    for unit, amount in price.units.items():
+        if not 0 <= amount <= MAX_NUSD_PER_PIECE:
+            return f"{name}: {unit} is outside US$0 to US$100 a piece"
     return None
 
 
 def is_suspicious_change(old: ModelPrice, new: ModelPrice) -> bool:
-    """A change by more than 5x, or to free, waits for an operator."""
-    if new.free and not old.free:
+    """A change by more than 5x either way, from free or to free, waits for an operator."""
+    if new.free != old.free:
         return True
-    for dimension in ("input", "output"):
-        before, after = old.dearest(dimension), new.dearest(dimension)
-        if before and after is not None and (after > 5 * before or before > 5 * after):
+    for dimension in DIMENSIONS:
+        if _jumps(old.dearest(dimension), new.dearest(dimension)):
             return True
-    return False
+    return any(_jumps(old.units.get(unit), new.units.get(unit)) for unit in old.units)
+
+
+def _jumps(before: int | None, after: int | None) -> bool:
+    return before is not None and after is not None and (after > 5 * before or before > 5 * after)
 
 
 def price_to_json(price: ModelPrice) -> dict[str, Any]:
     """Plain values for storage; `price_from_json` is its inverse."""
-    return {
+    data: dict[str, Any] = {
         "provider": price.provider, "model": price.model, "free": price.free, "source": price.source,
         "context_window": price.context_window, "max_output_tokens": price.max_output_tokens,
-        "rates": {d: [[t.min_input_tokens, t.nusd_per_million] for t in tiers] for d, tiers in price.rates.items()},
-        "units": dict(price.units),
+        "rates": _rates_to_json(price.rates), "units": dict(price.units),
     }
+    if price.service_tiers:
+        data["service_tiers"] = {tier: _rates_to_json(rates) for tier, rates in price.service_tiers.items()}
+    return data
 
 
 def price_from_json(data: Mapping[str, Any]) -> ModelPrice:
     return ModelPrice(
         provider=data["provider"], model=data["model"], free=data["free"], source=data["source"],
         context_window=data["context_window"], max_output_tokens=data["max_output_tokens"],
-        rates={d: tuple(Rate(m, n) for m, n in tiers) for d, tiers in data["rates"].items()},
-        units=dict(data["units"]),
+        rates=_rates_from_json(data["rates"]), units=dict(data["units"]),
+        service_tiers={tier: _rates_from_json(rates) for tier, rates in data.get("service_tiers", {}).items()},
     )
+
+
+def _rates_to_json(rates: Rates) -> dict[str, list[list[int]]]:
+    return {name: [[t.min_input_tokens, t.nusd_per_million] for t in tiers] for name, tiers in rates.items()}
+
+
+def _rates_from_json(data: Mapping[str, Any]) -> dict[str, tuple[Rate, ...]]:
+    return {name: tuple(Rate(start, price) for start, price in tiers) for name, tiers in data.items()}

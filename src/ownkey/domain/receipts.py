@@ -170,13 +170,18 @@ def describe(receipt: Receipt) -> str:
         reason = f" ({receipt.row}:{why[8:]})" if receipt.row and not receipt.attempts and why else ""
         return f"Refused with {receipt.code}{reason}: {receipt.message}{tried} {money}"
     answered = receipt.attempts[-1]
+    if receipt.hung_up and receipt.finish_reason is None:
+        return (
+            f"The caller hung up while {provider_name(answered.provider)} was answering with {answered.model}"
+            f"{why}.{tried} {_describe_money(receipt)}"
+        )
     by = f"{provider_name(answered.provider)} answered with {answered.model}"
     if receipt.funding is Funding.CREDITS:
         payer = f"paid with {receipt.charge_credits} credits"
     else:
         payer = f"paid by the workspace's own {provider_name(answered.provider)} key {answered.credential_hint}"
     fallback = " after a failover" if failures else ""
-    cut = " The caller hung up before the end." if receipt.hung_up else ""
+    cut = " The caller hung up before reading the end." if receipt.hung_up else ""
     return f"{by}{fallback}, {payer}{why}.{tried}{cut} {_describe_money(receipt)}"
 
 

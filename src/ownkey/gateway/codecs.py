@@ -130,6 +130,14 @@ class Codec(Protocol):
         """The provider's body. Raises Untranslatable for what it cannot carry."""
         ...
 
+    def encode_embeddings(self, model: str, request: EmbeddingsRequest) -> bytes:
+        """The same for embeddings."""
+        ...
+
+    def dropped_hints(self, request: ChatRequest) -> tuple[str, ...]:
+        """Hints of the request that this format has no place for; they are named on the receipt."""
+        ...
+
     def passthrough(self, call: Call) -> Passthrough: ...
 
     def events(self) -> EventReader: ...
@@ -147,6 +155,10 @@ class Provider(Protocol):
     """One upstream: data and pure codecs."""
 
     id: str
+
+    def stops_billing(self, model: str) -> bool:
+        """Whether closing the connection ends the generation, and so the bill, of this model."""
+        ...
 
     def codec(
         self, dialect: str, endpoint: Endpoint

@@ -1,6 +1,6 @@
 """What one AI call needs from the rest of the house, in its own words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ownkey.domain.booking import AttemptEnd, Booked, HoldGranted, HoldRefused, HoldRequest, MoneyView
@@ -20,6 +20,10 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds on a clock that never goes back."""
+        ...
+
+    def chance(self) -> float:
+        """A random number in [0, 1)."""
         ...
 
     def new_id(self, prefix: str) -> str:
@@ -56,6 +60,11 @@ class Books(Protocol):
     async def end_call(self, end: AttemptEnd | None, receipt: Receipt) -> Receipt:
         """The last attempt's end (None: already ended, or nothing was held) and the receipt, in one database
         transaction. Returns the receipt with the booked figures filled in."""
+        ...
+
+    async def wait_for_room(self, workspace_id: str, timeout_s: float) -> None:
+        """Return when a hold of this workspace ends or its cap changes, or after `timeout_s`: the moment to ask
+        again after spend_cap_busy. Promises nothing about how much room there is."""
         ...
 
 
@@ -102,3 +111,21 @@ class Upstream(Protocol):
     """The only way out. Raises domain.failures.UpstreamError."""
 
     async def send(self, request: UpstreamRequest, *, head_timeout_s: float) -> UpstreamResponse: ...
+
+
+class Reply(Protocol):
+    """The caller's connection, in the caller's dialect's bytes. Nothing is sent before `start`."""
+
+    gone: bool
+    """The caller hung up."""
+
+    cancel_on_gone: bool
+    """Whether the call's task is cancelled when the caller hangs up (a provider that bills on is read on)."""
+
+    async def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None: ...
+
+    async def write(self, data: bytes) -> None:
+        """Waits while the caller reads too slowly."""
+        ...
+
+    async def finish(self, data: bytes = b"") -> None: ...

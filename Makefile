@@ -1,0 +1,52 @@
+# Every target works from a clean clone, without an activated environment.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+JOBS ?= 2
+PRESET ?= support-desk
+RECORDINGS ?= ../shared/wire/recordings
+DEMO_FLAGS := $(if $(filter 1,$(ONCE)),--once)
+
+.PHONY: help setup demo test check bench fidelity crash lock clean
+
+help:  ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(STAMP)  ## A virtual environment with pinned, hash-checked dependencies
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@set -e; if [ ! -x $(BIN)/python ]; then \
+	  $(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed; on Debian: apt-get install python3-venv"; exit 1; }; fi
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Ownkey needs Python 3.11 or newer"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## The main job beside the provider emulator; PRESET=support-desk|app-builder, ONCE=1 exits
+	$(BIN)/ownkey demo --preset $(PRESET) $(DEMO_FLAGS)
+
+test: setup check  ## Everything that must hold, in a few minutes
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+
+check: setup  ## Style, types, the rooms
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## Calls per second and CPU per call on one core, as ratios in one run
+	$(BIN)/python -m tools.bench
+
+fidelity: setup  ## Replay recorded provider traffic through the gateway; RECORDINGS=<folder>
+	$(BIN)/python -m tools.fidelity $(RECORDINGS)
+
+crash: setup  ## kill -9 in the middle of calls, many times
+	$(BIN)/python -m pytest tests/system/test_crash.py --crash-rounds=60
+
+lock: setup  ## Re-pin the requirements with hashes
+	cd requirements && ../$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o runtime.txt runtime.in
+	cd requirements && ../$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o dev.txt dev.in
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

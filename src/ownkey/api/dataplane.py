@@ -1,0 +1,386 @@
+"""The callers' door: `/v1` and `/api/v1`, a plain ASGI callable that authenticates, decodes and hands over.
+
+Starlette is not on this path: routing here is one dictionary look-up, and every microsecond is on every call.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ownkey.api.http import (
+    AsgiReply,
+    BodyStalled,
+    BodyTooLarge,
+    HungUp,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    watch_for_hang_up,
+)
+from ownkey.api.statuses import STATUSES
+from ownkey.domain import tokens
+from ownkey.domain.errors import StoreError
+from ownkey.domain.money import NUSD_PER_USD
+from ownkey.domain.pricing import PriceBook
+from ownkey.domain.product import Product
+from ownkey.domain.refusals import Code, Refusal, Refused
+from ownkey.domain.wire import Endpoint, ErrorFields
+from ownkey.domain.workspace import Principal, WorkspaceState
+from ownkey.gateway.calls import CallRequest
+from ownkey.gateway.codecs import Dialect
+from ownkey.gateway.complete import Gateway
+from ownkey.gateway.explain import Explainer
+from ownkey.gateway.ports import Clock, Directory, Prices
+
+_FORWARDED = {b"anthropic-beta": "anthropic-beta", b"x-openrouter-metadata": "x-openrouter-metadata"}
+_ATTRIBUTION = {
+    b"http-referer": "http-referer", b"x-title": "x-openrouter-title", b"x-openrouter-title": "x-openrouter-title",
+    b"x-openrouter-categories": "x-openrouter-categories",
+}
+CREATED_S = 1_735_689_600
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlaneLimits:
+    """Bytes, seconds and calls; from `ownkey.toml`, section [limits]."""
+
+    body_bytes: int = 32 * 1024 * 1024
+    body_idle_s: float = 60.0
+    in_flight: int = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class DataPlane:
+    """Everything the door needs, put together by bootstrap."""
+
+    gateway: Gateway
+    explainer: Explainer
+    directory: Directory
+    prices: Prices
+    clock: Clock
+    product: Product
+    openai: Dialect
+    openrouter: Dialect
+    limits: DataPlaneLimits
+
+
+@dataclass(slots=True)
+class _Asked:
+    """The headers that matter, read in one pass."""
+
+    authorization: bytes | None = None
+    twice: bool = False
+    workspace: str | None = None
+    task: str | None = None
+    project: str | None = None
+    conversation: str | None = None
+    member: str | None = None
+    encoded: bool = False
+    forwarded: dict[str, str] | None = None
+
+
+_LABELS = {
+    b"x-ownkey-workspace": "workspace", b"x-ownkey-task": "task", b"x-ownkey-project": "project",
+    b"x-ownkey-conversation": "conversation", b"x-ownkey-member": "member",
+}
+
+
+def read_headers(headers: list[tuple[bytes, bytes]], attribution: bool) -> _Asked:
+    asked = _Asked()
+    for name, value in headers:
+        if name == b"authorization":
+            asked.twice = asked.authorization is not None
+            asked.authorization = value
+        elif name.startswith(b"x-ownkey-"):
+            label = _LABELS.get(name)
+            if label is not None:
+                setattr(asked, label, value.decode("latin-1").strip() or None)
+        elif name == b"content-encoding":
+            asked.encoded = value.strip().lower() not in (b"", b"identity")
+        else:
+            forwarded = _FORWARDED.get(name) or (_ATTRIBUTION.get(name) if attribution else None)
+            if forwarded is not None:
+                if asked.forwarded is None:
+                    asked.forwarded = {}
+                asked.forwarded[forwarded] = value.decode("latin-1")
+    return asked
+
+
+class DataPlaneApp:
+    """The ASGI callable."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+        self._in_flight = 0
+        self._by_workspace: dict[str, int] = {}
+        self._posts: Mapping[str, tuple[Dialect, Endpoint]] = {
+            "/v1/chat/completions": (plane.openai, "chat"),
+            "/v1/embeddings": (plane.openai, "embeddings"),
+            "/api/v1/chat/completions": (plane.openrouter, "chat"),
+            "/api/v1/embeddings": (plane.openrouter, "embeddings"),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        found = self._posts.get(path)
+        dialect = self._plane.openrouter if path.startswith("/api/") else self._plane.openai
+        reply = AsgiReply(send)
+        asked = read_headers(scope["headers"], path.startswith("/api/"))
+        try:
+            principal = await self._authenticate(asked)
+            if found is not None and scope["method"] == "POST":
+                await self._call(asked, principal, found[0], found[1], receive, reply)
+            elif path == "/v1/explain" and scope["method"] == "POST":
+                await self._explain(asked, principal, receive, reply)
+            elif scope["method"] == "GET" and (
+                path in ("/v1/models", "/api/v1/models") or path.startswith("/v1/models/")
+            ):
+                await self._models(path, reply)
+            else:
+                raise Refused(self._unknown_endpoint(scope["method"], path, found is not None))
+        except Refused as refused:
+            await self._refuse(dialect, refused.refusal, reply)
+        except HungUp:
+            return
+        except StoreError:
+            await self._refuse(dialect, Refusal(
+                Code.PROVIDER_UNAVAILABLE, "The books cannot be written now, so no call is sent.",
+                "Try again shortly.", retry_after_s=2,
+            ), reply)
+
+    # --- who
+
+    async def _authenticate(self, asked: _Asked) -> Principal:
+        """Gate 1. A wrong checksum never reaches the store; a presented token is never echoed."""
+        header = asked.authorization
+        if header is None:
+            raise Refused(_invalid_token("No access token was sent."))
+        if asked.twice:
+            raise Refused(_invalid_token("More than one Authorization header was sent."))
+        scheme, _, token = header.partition(b" ")
+        token = token.strip()
+        if scheme.lower() != b"bearer" or not tokens.is_well_formed(token):
+            hint = "This is no Ownkey access token."
+            if token.startswith((b"sk-", b"AIza")):
+                hint = "This is a provider key, not an Ownkey access token; it was not used."
+            raise Refused(_invalid_token(hint))
+        principal = await self._plane.directory.load_principal(tokens.digest(token))
+        if principal is None or (
+            principal.expires_at_ms is not None and principal.expires_at_ms <= self._plane.clock.now_ms()
+        ):
+            raise Refused(_invalid_token("The access token is unknown, revoked or expired."))
+        return principal
+
+    async def _workspace(self, asked: _Asked, principal: Principal) -> WorkspaceState:
+        """The workspace comes from the token; a service token names it."""
+        plane = self._plane
+        if principal.workspace_id is not None:
+            own = await plane.directory.load_workspace(principal.workspace_id)
+            if own is None or (asked.workspace is not None and asked.workspace not in (own.id, own.external_id)):
+                raise Refused(Refusal(
+                    Code.FORBIDDEN, "This token does not belong to the workspace that x-ownkey-workspace names.",
+                    "Leave the header out, or use that workspace's own token.",
+                ))
+            return own
+        if asked.workspace is None:
+            raise Refused(Refusal(
+                Code.BAD_REQUEST, "A service token must say which workspace it acts for.",
+                "Send the header x-ownkey-workspace with the workspace's id or your own id for it.",
+                param="x-ownkey-workspace",
+            ))
+        workspace = await plane.directory.load_workspace(asked.workspace)
+        if workspace is None:
+            raise Refused(Refusal(
+                Code.BAD_REQUEST, f"There is no workspace {asked.workspace[:60]!r}.",
+                "Create it with POST /manage/v1/workspaces, or correct x-ownkey-workspace.",
+                param="x-ownkey-workspace",
+            ))
+        return workspace
+
+    # --- what
+
+    async def _call(
+        self, asked: _Asked, principal: Principal, dialect: Dialect, endpoint: Endpoint, receive: Receive,
+        reply: AsgiReply,
+    ) -> None:
+        workspace = await self._workspace(asked, principal)
+        self._shed(workspace.id)
+        self._in_flight += 1
+        self._by_workspace[workspace.id] = self._by_workspace.get(workspace.id, 0) + 1
+        try:
+            request = CallRequest(
+                principal, workspace, dialect, endpoint, b"", task=asked.task, project=asked.project,
+                conversation=asked.conversation, member=asked.member, headers=asked.forwarded or {},
+            )
+            try:
+                request.body = await self._read(asked, receive)
+            except Refused as refused:
+                await self._plane.gateway.refuse(request, refused.refusal, reply)
+                return
+            task = asyncio.current_task()
+            assert task is not None
+            watcher = asyncio.ensure_future(watch_for_hang_up(receive, reply, task))
+            try:
+                await self._plane.gateway.complete(request, reply)
+            finally:
+                watcher.cancel()
+        finally:
+            self._in_flight -= 1
+            left = self._by_workspace[workspace.id] - 1
+            if left:
+                self._by_workspace[workspace.id] = left
+            else:
+                del self._by_workspace[workspace.id]
+
+    async def _read(self, asked: _Asked, receive: Receive) -> bytes:
+        limits = self._plane.limits
+        if asked.encoded:
+            raise Refused(Refusal(
+                Code.BAD_REQUEST, "Compressed request bodies are not accepted.",
+                "Send the JSON without Content-Encoding.",
+            ))
+        try:
+            return await read_body(receive, limits.body_bytes, limits.body_idle_s)
+        except BodyTooLarge as error:
+            raise Refused(Refusal(
+                Code.BODY_TOO_LARGE, f"The request body is larger than {limits.body_bytes} bytes.",
+                "Send less; images can be given as URLs.",
+            )) from error
+        except BodyStalled as error:
+            raise Refused(Refusal(
+                Code.BAD_REQUEST, f"No byte of the body came for {limits.body_idle_s:.0f} s.", "Send the whole body.",
+            )) from error
+
+    def _shed(self, workspace_id: str) -> None:
+        limit = self._plane.limits.in_flight
+        if self._in_flight >= limit or self._by_workspace.get(workspace_id, 0) >= max(1, limit // 2):
+            raise Refused(Refusal(
+                Code.PROVIDER_UNAVAILABLE, "Too many calls are in flight here; this one was not begun.",
+                "Try again shortly.", retry_after_s=1,
+            ))
+
+    async def _explain(self, asked: _Asked, principal: Principal, receive: Receive, reply: AsgiReply) -> None:
+        workspace = await self._workspace(asked, principal)
+        body = await self._read(asked, receive)
+        request = CallRequest(
+            principal, workspace, self._plane.openai, _endpoint_of(body, self._plane.product, asked.task), body,
+            task=asked.task, project=asked.project, conversation=asked.conversation, member=asked.member,
+        )
+        await _json(reply, 200, await self._plane.explainer.explain(request))
+
+    async def _models(self, path: str, reply: AsgiReply) -> None:
+        product, book = self._plane.product, self._plane.prices.current()
+        if path.startswith("/api/"):
+            await _json(reply, 200, {"data": openrouter_models(product, book)})
+            return
+        listed = openai_models(product)
+        if path == "/v1/models":
+            await _json(reply, 200, {"object": "list", "data": listed})
+            return
+        wanted = path.removeprefix("/v1/models/")
+        for model in listed:
+            if model["id"] == wanted:
+                await _json(reply, 200, model)
+                return
+        raise Refused(Refusal(
+            Code.UNKNOWN_MODEL, f"The model {wanted[:80]!r} is not listed here.", "GET /v1/models lists the models.",
+            param="model",
+        ))
+
+    # --- no
+
+    def _unknown_endpoint(self, method: str, path: str, wrong_method: bool) -> Refusal:
+        known = ", ".join(["GET /v1/models", "POST /v1/explain", *(f"POST {p}" for p in self._posts)])
+        what = f"{method} is not for this endpoint" if wrong_method else f"There is no endpoint {path[:80]}"
+        return Refusal(Code.UNKNOWN_ENDPOINT, f"{what}.", f"Known: {known}.")
+
+    async def _refuse(self, dialect: Dialect, refusal: Refusal, reply: AsgiReply) -> None:
+        """A refusal before there is a workspace to keep a receipt for."""
+        fields = ErrorFields(
+            status=STATUSES[refusal.code], code=refusal.code.value, message=refusal.message, fix=refusal.fix,
+            fix_url=self._plane.product.fix_url(refusal.flow) if refusal.flow else None, receipt=None,
+            param=refusal.param, retry_after_s=refusal.retry_after_s, details=refusal.details,
+        )
+        headers = [
+            ("content-type", "application/json"), ("x-ownkey-funding", "none"), ("x-ownkey-route", "none"),
+            ("cache-control", "no-store"),
+        ]
+        if fields.status == 401:
+            headers.append(("www-authenticate", "Bearer"))
+        if refusal.retry_after_s is not None:
+            headers.append(("retry-after", str(refusal.retry_after_s)))
+        await reply.start(fields.status, headers)
+        await reply.finish(dialect.encode_error(fields))
+
+
+def _invalid_token(sentence: str) -> Refusal:
+    return Refusal(
+        Code.INVALID_TOKEN, sentence,
+        "Send `Authorization: Bearer ok_…` with an access token of this deployment (`ownkey token add`).",
+    )
+
+
+def _endpoint_of(body: bytes, product: Product, task: str | None) -> Endpoint:
+    """Explain takes either body: a task's own endpoint, else embeddings where there is `input` and no messages."""
+    try:
+        parsed = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return "chat"
+    if not isinstance(parsed, dict):
+        return "chat"
+    model = parsed.get("model")
+    name = model[5:] if isinstance(model, str) and model.startswith("task:") else task
+    if name is not None and name in product.tasks:
+        return product.tasks[name].endpoint
+    return "embeddings" if "input" in parsed and "messages" not in parsed else "chat"
+
+
+def openai_models(product: Product) -> list[dict[str, Any]]:
+    """The deployment's models and `task:<name>` entries, in OpenAI's shape."""
+    names = [f"task:{name}" for name in product.tasks]
+    slugs = sorted({slug for task in product.tasks.values() for slug in task.models})
+    return [
+        {"id": name, "object": "model", "created": CREATED_S,
+         "owned_by": name.split("/")[0] if "/" in name else "ownkey"}
+        for name in [*names, *slugs]
+    ]
+
+
+def openrouter_models(product: Product, book: PriceBook) -> list[dict[str, Any]]:
+    """The price book's OpenRouter models, in OpenRouter's shape."""
+    listed = []
+    for (provider, model), price in book.prices.items():
+        if provider != "openrouter":
+            continue
+        listed.append({
+            "id": model, "canonical_slug": model, "name": model, "created": CREATED_S, "description": "",
+            "context_length": price.context_window,
+            "architecture": {"input_modalities": ["text"], "output_modalities": ["text"], "tokenizer": "Other",
+                             "modality": "text->text", "instruct_type": None},
+            "pricing": {
+                "prompt": _per_token(price.dearest("input")), "completion": _per_token(price.dearest("output")),
+            },
+            "top_provider": {"context_length": price.context_window,
+                             "max_completion_tokens": price.max_output_tokens, "is_moderated": False},
+            "per_request_limits": None, "supported_parameters": [],
+        })
+    return listed
+
+
+def _per_token(nusd_per_million: int | None) -> str:
+    """USD per token as decimal digits."""
+    if not nusd_per_million:
+        return "0"
+    whole, rest = divmod(nusd_per_million, NUSD_PER_USD * 1_000_000)
+    return f"{whole}.{rest:015d}".rstrip("0").rstrip(".")
+
+
+async def _json(reply: AsgiReply, status: int, value: Any) -> None:
+    await reply.start(status, [("content-type", "application/json"), ("cache-control", "no-store")])
+    await reply.finish(msgspec.json.encode(value))
+
+

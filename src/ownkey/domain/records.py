@@ -1,0 +1,107 @@
+"""Rows as the settings' use cases and the store exchange them: frozen, without secrets, one class a thing.
+
+They live in the domain because both sides speak of them and neither may import the other.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ownkey.domain.workspace import Role, TokenKind
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something, for the audit log: kind "service", "workspace", "operator" or "job", and an id."""
+
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    workspace_id: str
+    member_id: str
+    email: str
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """A token without its secret: only the last 4 characters are kept for people."""
+
+    token_id: str
+    kind: TokenKind
+    workspace_id: str | None
+    label: str
+    last4: str
+    scopes: frozenset[str]
+    created_at_ms: int
+    expires_at_ms: int | None
+    revoked_at_ms: int | None
+    tasks: frozenset[str] = frozenset()
+    projects: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class CapSetting:
+    """The cap in force and its period's counters. `state` is "active" or "paused"."""
+
+    workspace_id: str
+    version: int
+    cap_nusd: int | None
+    threshold: int
+    period_key: str
+    starts_at_ms: int
+    ends_at_ms: int
+    timezone: str
+    spent_nusd: int
+    held_nusd: int
+    overage_nusd: int
+    state: Literal["active", "paused"]
+    pause_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wallet:
+    workspace_id: str
+    balance_credits: int
+    held_credits: int
+    carry_nusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptFilter:
+    """Any field None: not filtered. `before` pages backwards (a receipt id, exclusive)."""
+
+    task: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    funding: str | None = None
+    code: str | None = None
+    refused: bool | None = None
+    conversation: str | None = None
+    project: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One drift that verify found. `check` names the invariant, `ids` the rows, `detail` expected and actual."""
+
+    check: str
+    workspace_id: str | None
+    ids: tuple[str, ...]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """What an Idempotency-Key already stands for. `status` None: its first request is still in progress."""
+
+    request_sha256: bytes
+    status: int | None
+    body: bytes

@@ -1,0 +1,383 @@
+"""One attempt: open the credential, send, watch the answer, and say how it ended.
+
+Nothing reaches the caller before the first content: until then another attempt may still answer. The end of an
+answer is handed back to the caller of `run`, who books it first and delivers it then.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ownkey.domain.booking import AttemptEnd, HoldGranted
+from ownkey.domain.exchange import Origin
+from ownkey.domain.failures import Failure, FailureClass, UpstreamError
+from ownkey.domain.money import format_usd
+from ownkey.domain.product import Product
+from ownkey.domain.receipts import AttemptRecord
+from ownkey.domain.wire import Edits, Seen
+from ownkey.gateway.calls import CallLog, Progress
+from ownkey.gateway.codecs import EventEncoder
+from ownkey.gateway.outcome import Outcome, decide_outcome
+from ownkey.gateway.plan import Plan, Planned
+from ownkey.gateway.ports import Clock, Opener, Reply, Upstream, UpstreamResponse
+from ownkey.gateway.relay import PassthroughRelay, Relay, TranslatedRelay
+
+WHOLE_LIMIT_BYTES = 64 * 1024 * 1024
+ERROR_LIMIT_BYTES = 1024 * 1024
+ERROR_BODY_S = 10.0
+END_OF_BODY_S = 0.02
+MAX_DRAINS = 64
+
+
+@dataclass(slots=True)
+class AttemptResult:
+    """`body` is a whole answer; `tail` the last frames of a stream: both wait until the end is booked."""
+
+    record: AttemptRecord
+    end: AttemptEnd | None
+    failure: Failure | None
+    seen: Seen
+    gone: bool = False
+    committed: bool = False
+    unopenable: bool = False
+    first_content_ms: int | None = None
+    body: bytes = b""
+    tail: bytes = b""
+
+
+@dataclass(slots=True)
+class _Answer:
+    body: bytes = b""
+    tail: bytes = b""
+
+
+class Runner:
+    """Sends attempts. One instance serves every call of the process."""
+
+    def __init__(
+        self, *, product: Product, origins: Mapping[str, Origin], opener: Opener, upstream: Upstream, clock: Clock
+    ) -> None:
+        self._product = product
+        self._limits = product.routing
+        self._origins = origins
+        self._opener = opener
+        self._upstream = upstream
+        self._clock = clock
+        self.drains = 0
+
+    async def run(
+        self, log: CallLog, planned: Planned, hold: HoldGranted, n: int, reply: Reply, others: bool
+    ) -> AttemptResult:
+        """One attempt under its hold. `others`: another attempt could still answer. Never raises for what an
+        upstream or a caller does; the result carries the end to be booked."""
+        progress = Progress()
+        answer = _Answer()
+        started_ms = log.elapsed_ms(self._clock.monotonic())
+        failure: Failure | None = None
+        gone = unopenable = False
+        reply.cancel_on_gone = planned.provider.stops_billing(planned.native_model)
+        try:
+            try:
+                failure = await self._exchange(log, planned, hold, progress, answer, reply, others)
+            except UpstreamError as error:
+                progress.sent = error.sent
+                failure = failure_of(error)
+            except ValueError:
+                unopenable = True
+                failure = Failure(FailureClass.AUTH, "the saved key cannot be opened", unbilled=True)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+            gone = True
+        finally:
+            reply.cancel_on_gone = True
+        gone = gone or reply.gone
+        outcome = self._outcome(planned, hold, progress, failure, gone)
+        record = self._record(log, planned, hold, n, progress, failure, outcome, started_ms, gone)
+        end = AttemptEnd(
+            hold.hold_id, log.request.workspace.id, outcome.state, outcome.basis, outcome.cost_nusd,
+            outcome.delivered_cost_nusd, outcome.maybe_billed, progress.seen.content_bytes, self._clock.now_ms(),
+        )
+        return AttemptResult(
+            record, end, failure, progress.seen, gone=gone, committed=progress.committed, unopenable=unopenable,
+            first_content_ms=progress.first_content_ms, body=answer.body, tail=answer.tail,
+        )
+
+    async def deliver(self, log: CallLog, planned: Planned, result: AttemptResult, reply: Reply) -> None:
+        """The last bytes of an answer whose end is booked."""
+        if result.committed:
+            await reply.finish(result.tail)
+            return
+        await reply.start(200, answer_headers(log, planned, "application/json"))
+        await reply.finish(result.body)
+
+    # --- the exchange
+
+    async def _exchange(
+        self, log: CallLog, planned: Planned, hold: HoldGranted, progress: Progress, answer: _Answer, reply: Reply,
+        others: bool,
+    ) -> Failure | None:
+        call = log.call
+        assert call is not None
+        body = self._body(log, planned, hold)
+        secret = self._opener.open(planned.owner, planned.credential)
+        headers = {**self._product.attribution, **log.request.headers}
+        request = planned.provider.request(
+            self._origins[planned.provider.id], planned.codec, planned.native_model, body, call.stream, secret, headers
+        )
+        now = self._clock.monotonic()
+        patience = self._limits.first_content_s if call.stream else self._limits.response_s
+        answer_by = min(log.deadline, now + patience) if others else log.deadline
+        if answer_by <= now:
+            return Failure(FailureClass.TIMEOUT, "the call's deadline has passed", unbilled=True)
+        progress.sent = True
+        response = await self._upstream.send(request, head_timeout_s=answer_by - now)
+        try:
+            progress.status = response.status
+            progress.request_id = request_id(response.headers)
+            if response.status != 200:
+                text = await response.read_all(
+                    min(ERROR_BODY_S, max(0.1, log.deadline - self._clock.monotonic())), ERROR_LIMIT_BYTES
+                )
+                return planned.provider.decode_failure(response.status, response.headers, text)
+            if call.stream:
+                return await self._stream(log, planned, response, progress, answer, reply, answer_by)
+            return await self._whole(log, planned, response, progress, answer, answer_by)
+        finally:
+            response.close()
+
+    def _body(self, log: CallLog, planned: Planned, hold: HoldGranted) -> bytes:
+        call, plan = log.call, log.plan
+        assert call is not None
+        assert plan is not None
+        if planned.mode == "translated":
+            if plan.chat is not None and (hold.shrunk or planned.translated_body is None):
+                return planned.codec.encode_chat(planned.native_model, plan.chat, hold.output_limit)
+            assert planned.translated_body is not None
+            return planned.translated_body
+        asked = call.shape.output_limit
+        limit = None
+        if call.endpoint == "chat" and (asked is None or hold.output_limit < asked) and hold.output_limit > 0:
+            limit = hold.output_limit
+        return call.native_body(Edits(
+            model=planned.native_model,
+            output_limit=limit,
+            include_usage=call.stream and call.endpoint == "chat",
+            max_price=max_price(plan, planned),
+            require_parameters=self._product.strict_parameters and planned.provider.id == "openrouter",
+        ))
+
+    async def _whole(
+        self, log: CallLog, planned: Planned, response: UpstreamResponse, progress: Progress, answer: _Answer,
+        answer_by: float,
+    ) -> Failure | None:
+        body = await response.read_all(max(0.1, answer_by - self._clock.monotonic()), WHOLE_LIMIT_BYTES)
+        if planned.mode == "passthrough":
+            progress.seen = planned.codec.observe_whole(body)
+            answer.body = body
+        else:
+            progress.seen, events = planned.codec.decode_whole(body)
+            if progress.seen.failure is None:
+                answer.body = self._encoder(log).whole(events)
+        seen = progress.seen
+        progress.first_content_ms = log.elapsed_ms(self._clock.monotonic())
+        return seen.failure
+
+    async def _stream(
+        self, log: CallLog, planned: Planned, response: UpstreamResponse, progress: Progress, answer: _Answer,
+        reply: Reply, first_by: float,
+    ) -> Failure | None:
+        kind = response.headers.get("content-type", "text/event-stream")
+        if not kind.startswith("text/event-stream"):
+            return await self._not_a_stream(planned, response, progress, kind)
+        relay = self._relay(log, planned)
+        progress.seen = relay.seen
+        drain = _Drain(self)
+        try:
+            return await self._relay_all(log, planned, response, progress, answer, reply, first_by, relay, drain)
+        finally:
+            drain.end()
+
+    async def _relay_all(
+        self, log: CallLog, planned: Planned, response: UpstreamResponse, progress: Progress, answer: _Answer,
+        reply: Reply, first_by: float, relay: Relay, drain: "_Drain",
+    ) -> Failure | None:
+        """Read to the end, holding everything back until the first content; None: a whole answer, or nobody is
+        there to read it any more."""
+        seen, pending = relay.seen, b""
+        moved_at, moved_bytes = self._clock.monotonic(), 0
+        while True:
+            now = self._clock.monotonic()
+            if seen.content_bytes != moved_bytes:
+                moved_at, moved_bytes = now, seen.content_bytes
+            if reply.gone and not drain.begin(now + self._limits.drain_s):
+                return None
+            until = self._wait_until(log, seen, now, moved_at, first_by, drain.until)
+            try:
+                chunk = await response.read_chunk(max(0.001, until - now))
+            except UpstreamError as error:
+                if seen.complete:
+                    answer.tail = pending + relay.eof()
+                    return None
+                if error.timeout:
+                    return timeout_failure(seen, log, self._clock.monotonic())
+                raise
+            pending += relay.feed(chunk) if chunk else relay.eof()
+            if not progress.committed and (seen.content or seen.complete) and seen.failure is None and not reply.gone:
+                progress.committed = True
+                progress.first_content_ms = log.elapsed_ms(self._clock.monotonic())
+                await reply.start(200, answer_headers(log, planned, "text/event-stream; charset=utf-8"))
+            if seen.failure is None and (seen.ended or not chunk):
+                if chunk:
+                    await _read_to_end(response)
+                answer.tail = pending
+                return None
+            if progress.committed and pending and not reply.gone:
+                await reply.write(pending)
+                pending = b""
+            if seen.failure is not None:
+                return seen.failure
+
+    def _wait_until(
+        self, log: CallLog, seen: Seen, now: float, moved_at: float, first_by: float, drain_by: float | None
+    ) -> float:
+        if seen.complete:
+            until = now + self._limits.tail_s
+        elif seen.content:
+            until = min(log.deadline, moved_at + self._limits.stall_s)
+        else:
+            until = first_by
+        return until if drain_by is None else min(until, drain_by)
+
+    async def _not_a_stream(
+        self, planned: Planned, response: UpstreamResponse, progress: Progress, kind: str
+    ) -> Failure:
+        """A 200 that is no event stream: an error in JSON, or somebody's HTML page."""
+        body = await response.read_all(ERROR_BODY_S, ERROR_LIMIT_BYTES)
+        if planned.mode == "passthrough":
+            seen = planned.codec.observe_whole(body)
+        else:
+            seen, _ = planned.codec.decode_whole(body)
+        if seen.failure is not None:
+            progress.seen = Seen(failure=seen.failure, usage=seen.usage)
+            return seen.failure
+        progress.seen = seen
+        return Failure(FailureClass.OVERLOAD, f"200 {kind.split(';')[0]} where a stream was asked", status=200)
+
+    def _relay(self, log: CallLog, planned: Planned) -> Relay:
+        assert log.call is not None
+        if planned.mode == "passthrough":
+            return PassthroughRelay(planned.codec.passthrough(log.call))
+        return TranslatedRelay(planned.codec.events(), self._encoder(log))
+
+    def _encoder(self, log: CallLog) -> EventEncoder:
+        assert log.call is not None
+        return log.request.dialect.encoder(log.call, log.at_ms // 1000, log.id)
+
+    # --- the end
+
+    def _outcome(
+        self, planned: Planned, hold: HoldGranted, progress: Progress, failure: Failure | None, gone: bool
+    ) -> Outcome:
+        seen = progress.seen
+        if failure is None and gone and not seen.complete:
+            failure = Failure(FailureClass.NETWORK, "the caller hung up")
+        final = seen.usage is not None and (seen.complete or planned.codec.wire.startswith("openai."))
+        return decide_outcome(
+            seen=seen, failure=failure, sent=progress.sent, final_usage=final, price=planned.price,
+            terms=planned.terms, output_limit=hold.output_limit,
+        )
+
+    def _record(
+        self, log: CallLog, planned: Planned, hold: HoldGranted, n: int, progress: Progress,
+        failure: Failure | None, outcome: Outcome, started_ms: int, gone: bool,
+    ) -> AttemptRecord:
+        credential = planned.credential
+        own = planned.owner.id == log.request.workspace.id
+        return AttemptRecord(
+            n=n, route=planned.route, provider=planned.provider.id, model=planned.native_model,
+            credential_id=credential.id if own else "", credential_label=credential.label if own else "platform",
+            credential_hint=credential.hint if own else "", hold_id=hold.hold_id,
+            bound_nusd=None if planned.terms is None else hold.bound_nusd, state=outcome.state, basis=outcome.basis,
+            cost_nusd=outcome.cost_nusd, usage=outcome.usage, status=progress.status,
+            failure=None if failure is None else failure.cls.value,
+            signal="the caller hung up" if gone and failure is None else "" if failure is None else failure.signal,
+            message="" if failure is None else failure.message, request_id=progress.request_id,
+            started_ms=started_ms, first_content_ms=progress.first_content_ms,
+            ended_ms=log.elapsed_ms(self._clock.monotonic()), maybe_billed=outcome.maybe_billed,
+            output_limit=hold.output_limit or None, shrunk=hold.shrunk, dropped=planned.dropped,
+        )
+
+
+class _Drain:
+    """Reading on after a hang-up, because this provider bills to the end anyway: bounded in time and number."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self.until: float | None = None
+
+    def begin(self, until: float) -> bool:
+        """False: too many are being drained already."""
+        if self.until is None:
+            if self._runner.drains >= MAX_DRAINS:
+                return False
+            self._runner.drains += 1
+            self.until = until
+        return True
+
+    def end(self) -> None:
+        if self.until is not None:
+            self._runner.drains -= 1
+
+
+async def _read_to_end(response: UpstreamResponse) -> None:
+    """After the last event the body usually ends at once: then the connection can be used again."""
+    try:
+        while await response.read_chunk(END_OF_BODY_S):
+            pass
+    except UpstreamError:
+        return
+
+
+def max_price(plan: Plan, planned: Planned) -> Mapping[str, str] | None:
+    """OpenRouter's `provider.max_price` carries the bound's prices: dearer endpoints are refused there."""
+    price = planned.price
+    if not plan.at_stake or planned.provider.id != "openrouter" or price is None or price.free:
+        return None
+    limits = {}
+    for name, dimension in (("prompt", "input"), ("completion", "output")):
+        rate = price.dearest(dimension)
+        if rate is not None:
+            limits[name] = format_usd(rate)
+    return limits
+
+
+def answer_headers(log: CallLog, planned: Planned, content_type: str) -> list[tuple[str, str]]:
+    """The head of an answer. `x-request-id` is the receipt: SDKs show it in their errors."""
+    return [
+        ("content-type", content_type), ("cache-control", "no-store"), ("x-request-id", log.id),
+        ("x-ownkey-receipt", log.id), ("x-ownkey-funding", planned.funding.value),
+        ("x-ownkey-route", f"{planned.route.value}:{planned.provider.id}"),
+    ]
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """The provider's id of the exchange, for its support desk."""
+    for name in ("x-request-id", "request-id", "x-generation-id"):
+        value = headers.get(name)
+        if value:
+            return value[:200]
+    return None
+
+
+def failure_of(error: UpstreamError) -> Failure:
+    """A broken exchange as a failure; nothing was billed if nothing was sent."""
+    cls = FailureClass.TIMEOUT if error.timeout else FailureClass.NETWORK
+    return Failure(cls, error.signal, unbilled=not error.sent)
+
+
+def timeout_failure(seen: Seen, log: CallLog, now: float) -> Failure:
+    if now >= log.deadline:
+        return Failure(FailureClass.TIMEOUT, "the call's deadline has passed")
+    return Failure(FailureClass.TIMEOUT, "the stream stalled" if seen.content else "no first content in time")

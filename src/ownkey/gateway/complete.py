@@ -1,0 +1,429 @@
+"""One AI call, from admission to receipt: hold before the first byte, settle on every exit.
+
+`complete` is the story: admit, try, and on every path end what was begun. What follows a failure is decided by
+`domain.routing`, what an end costs by `outcome`; here things are only done in order.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from ownkey.domain.booking import AttemptEnd, HoldGranted, HoldRefused, HoldRequest
+from ownkey.domain.failures import Failure, FailureClass
+from ownkey.domain.product import Payers, Product
+from ownkey.domain.receipts import AttemptRecord, Basis, HoldState, Receipt, Skip
+from ownkey.domain.refusals import Code, Refusal, Refused
+from ownkey.domain.routing import After, Mark, Route, Step, decide_after
+from ownkey.domain.wire import BadRequest, ErrorFields
+from ownkey.domain.workspace import Health
+from ownkey.gateway import words
+from ownkey.gateway.attempt import AttemptResult, Runner
+from ownkey.gateway.calls import CallLog, CallRequest
+from ownkey.gateway.circuits import Circuits
+from ownkey.gateway.codecs import Provider
+from ownkey.gateway.context import encode_context
+from ownkey.gateway.outcome import Outcome
+from ownkey.gateway.plan import Plan, PlanInputs, Planned, check_feature, find_task, make_plan
+from ownkey.gateway.ports import Books, Clock, Directory, HealthLog, Prices, Reply
+
+HOLD_GRACE_MS = 60_000
+OVERLOAD_RETRY_S = 0.25
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The collaborators of a call, put together once by bootstrap. `statuses` is the doors' table."""
+
+    product: Product
+    providers: Mapping[str, Provider]
+    directory: Directory
+    books: Books
+    prices: Prices
+    health: HealthLog
+    clock: Clock
+    circuits: Circuits
+    runner: Runner
+    statuses: Mapping[Code, int]
+
+
+async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
+    """Finish `work` even if this task is cancelled meanwhile, then let the cancellation go on.
+
+    Money that has begun to move is always brought to an end; a hang-up waits for it.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+        except Exception:  # noqa: BLE001 - task.result() below raises it, after the bookkeeping here
+            break
+    if cancelled is not None and task.exception() is None:
+        raise Disturbed(task.result()) from cancelled
+    return task.result()
+
+
+class Disturbed(Exception):
+    """The work was finished, and the task was cancelled meanwhile. Carries the result."""
+
+    def __init__(self, result: object) -> None:
+        super().__init__()
+        self.result = result
+
+
+class Gateway:
+    """The use case. One instance serves every call of the process."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    async def complete(self, request: CallRequest, reply: Reply) -> None:
+        """Answer one call. Whatever happens, its holds end, and it leaves a receipt."""
+        log = self._open_log(request)
+        try:
+            await self.admit(log)
+            await self._try_in_turn(log, reply)
+        except Gone as gone:
+            await self._refuse(log, gone.refusal, gone.end, reply)
+        except Refused as refused:
+            await self._refuse(log, refused.refusal, None, reply)
+
+    async def refuse(self, request: CallRequest, refusal: Refusal, reply: Reply) -> None:
+        """A call whose body the door could not read: refused with a receipt, like any other."""
+        await self._refuse(self._open_log(request), refusal, None, reply)
+
+    def _open_log(self, request: CallRequest) -> CallLog:
+        clock = self._house.clock
+        now = clock.monotonic()
+        return CallLog(
+            id=clock.new_id("call"), request=request, at_ms=clock.now_ms(), started=now,
+            deadline=now + self._house.product.routing.deadline_s,
+        )
+
+    async def admit(self, log: CallLog, unusable: frozenset[str] = frozenset()) -> Plan:
+        """Gates 1 to 5: rights, task, entitlement and payer. Sets `log.plan`. Raises Refused."""
+        house, request = self._house, log.request
+        workspace = request.workspace
+        if log.call is None:
+            try:
+                log.call = request.dialect.decode(request.endpoint, request.body)
+            except BadRequest as error:
+                raise Refused(Refusal(
+                    Code.BAD_REQUEST, str(error), "Correct the request body.", param=error.param,
+                )) from error
+        call = log.call
+        task = find_task(house.product, request.task, call.model)
+        check_rights(request, None if task is None else task.name)
+        check_feature(workspace, task)
+        if task is not None and task.deadline_s is not None:
+            log.deadline = log.started + min(house.product.routing.deadline_s, float(task.deadline_s))
+        platform = None
+        if house.product.payers is Payers.WITH_CREDITS:
+            platform = await house.directory.load_platform()
+        money = await house.books.load_money(workspace.id, log.at_ms)
+        log.cap_before = money.cap
+        inputs = PlanInputs(
+            product=house.product, providers=house.providers, workspace=workspace, platform=platform, money=money,
+            prices=house.prices.current(), dialect=request.dialect.name, call=call, task=task,
+            now=house.clock.monotonic(), now_ms=log.at_ms, unusable=unusable,
+        )
+        log.plan = make_plan(inputs, house.circuits)
+        if log.plan.decision.incident:
+            log.notes.append("the saved key cannot be opened; credits paid instead")
+        return log.plan
+
+    async def _try_in_turn(self, log: CallLog, reply: Reply) -> None:
+        """The one attempt loop. Returns when the caller has its answer; raises Refused if nothing answers."""
+        house, plan = self._house, log.plan
+        assert plan is not None
+        index, tries, retried, unusable = 0, 0, False, frozenset[str]()
+        while True:
+            planned = plan.attempts[index]
+            tries += 1
+            hold = await self._hold(log, planned, tries)
+            others = self._others_remain(plan, index, tries)
+            result = await house.runner.run(log, planned, hold, tries, reply, others)
+            if result.unopenable:
+                await self._end_attempt(log, result)
+                unusable |= {planned.credential.id}
+                house.health.mark_undecryptable(planned.credential, house.clock.now_ms())
+                plan, index, retried = await self.admit(log, unusable), 0, False
+                continue
+            if result.failure is None or result.gone:
+                self._remember_success(planned, result)
+                await self._finish(log, planned, result, reply)
+                return
+            after = decide_after(
+                result.failure, planned.route, answer_started=result.committed, retried=retried,
+                fail_on_direct_auth=log.request.workspace.on_direct_auth_failure == "fail",
+                credits_on_key_failure=plan.decision.credits_on_key_failure,
+            )
+            self._remember_failure(log, planned, result.failure, after)
+            following, wait_s = self._next(log, plan, index, after, result.failure, tries)
+            if following is None:
+                await self._give_up(log, planned, result, after, reply)
+                return
+            await self._end_attempt(log, result)
+            retried = following == index
+            if wait_s:
+                await asyncio.sleep(wait_s)
+            index = following
+
+    # --- holds
+
+    async def _hold(self, log: CallLog, planned: Planned, n: int) -> HoldGranted:
+        """Gate 6. Waits a little while only other calls' holds stand in the way. Raises Refused."""
+        house = self._house
+        product = house.product
+        request = HoldRequest(
+            hold_id=house.clock.new_id("hold"), workspace_id=log.request.workspace.id, call_id=log.id, attempt=n,
+            funding=planned.funding, terms=planned.terms, price_version=house.prices.current().version,
+            at_ms=house.clock.now_ms(),
+            expires_at_ms=log.at_ms + int((log.deadline - log.started) * 1000) + HOLD_GRACE_MS,
+            timezone=log.request.workspace.timezone, shrink=product.shrink_to_fit,
+            context=encode_context(log) if n == 1 else "",
+            credits=product.credits if planned.route is Route.CREDITS else None,
+            key_failed=planned.route is Route.CREDITS and log.plan is not None
+            and log.plan.decision.credits_on_key_failure,
+        )
+        wait_until = min(log.deadline, house.clock.monotonic() + product.busy_wait_s)
+        while True:
+            answer = await self._hold_once(request, log)
+            if isinstance(answer, HoldGranted):
+                log.cap_before = log.cap_before if n > 1 else answer.cap
+                return answer
+            left_s = wait_until - house.clock.monotonic()
+            if answer.code != Code.SPEND_CAP_BUSY or left_s <= 0:
+                raise self._hold_refused(log, planned, answer)
+            await house.books.wait_for_room(request.workspace_id, left_s)
+
+    async def _hold_once(self, request: HoldRequest, log: CallLog) -> HoldGranted | HoldRefused:
+        """A hold whose caller hung up while it was written is given back at once."""
+        try:
+            return await undisturbed(self._house.books.hold(request))
+        except Disturbed as disturbed:
+            log.hung_up = True
+            granted = disturbed.result
+            end = None
+            if isinstance(granted, HoldGranted):
+                end = release(request.hold_id, request.workspace_id, self._house.clock.now_ms())
+            raise Gone(end) from disturbed
+
+    def _hold_refused(self, log: CallLog, planned: Planned, answer: HoldRefused) -> Refused:
+        """The hold's code; but credits that cannot step in for a failed key leave the key's own code standing."""
+        retry_after_s = 1 + int(self._house.clock.chance() * 5)
+        refusal = words.hold_refused(answer, retry_after_s)
+        if answer.cap is not None:
+            log.cap_before = answer.cap
+        if planned.route is Route.CREDITS and log.attempts:
+            log.skips.append(Skip(Route.CREDITS, planned.provider.id, planned.slug, refusal.message))
+            last = log.attempts[-1]
+            code = Code.CREDENTIAL_OUT_OF_FUNDS if last.failure == "funds" else Code.CREDENTIAL_REJECTED
+            failure = Failure(cls=_class_of(last), signal=last.signal, message=last.message, status=last.status)
+            refusal = words.all_failed(code, failure, Route.OPENROUTER, log.attempts, None)
+        return Refused(refusal)
+
+    # --- ends
+
+    async def _finish(self, log: CallLog, planned: Planned, result: AttemptResult, reply: Reply) -> None:
+        """The attempt answered, or the caller left: book it, write the receipt, then let the caller go."""
+        log.served = planned
+        log.status = 499 if result.gone and not result.seen.complete else 200
+        log.served_model = result.seen.model or planned.native_model
+        log.finish_reason = result.seen.finish_reason
+        log.first_content_ms = result.first_content_ms
+        log.hung_up = log.hung_up or result.gone
+        log.attempts.append(result.record)
+        await self._end_call(log, result.end)
+        if not log.hung_up:
+            await self._house.runner.deliver(log, planned, result, reply)
+
+    async def _give_up(
+        self, log: CallLog, planned: Planned, result: AttemptResult, after: After, reply: Reply
+    ) -> None:
+        """Nothing else can answer: say so in the caller's dialect, in the stream if it has begun."""
+        assert result.failure is not None
+        log.attempts.append(result.record)
+        retry_after_s = self._retry_after_s(log, result.failure) if after.code is Code.PROVIDER_UNAVAILABLE else None
+        refusal = words.all_failed(after.code, result.failure, planned.route, log.attempts, retry_after_s)
+        if result.committed:
+            log.refusal, log.status, log.served = refusal, 200, planned
+            log.served_model = result.seen.model or planned.native_model
+            log.first_content_ms = result.first_content_ms
+            await self._end_call(log, result.end)
+            await reply.finish(log.request.dialect.encode_stream_error(self.error_fields(log, refusal)))
+            return
+        await self._refuse(log, refusal, result.end, reply)
+
+    async def _refuse(self, log: CallLog, refusal: Refusal, end: AttemptEnd | None, reply: Reply) -> None:
+        log.refusal = refusal
+        fields = self.error_fields(log, refusal)
+        log.status = fields.status
+        await self._end_call(log, end)
+        headers = [("content-type", "application/json"), *self.receipt_headers(log)]
+        if fields.retry_after_s is not None:
+            headers.append(("retry-after", str(fields.retry_after_s)))
+        if fields.status == 502 or (log.attempts and log.attempts[-1].failure == "bad_output"):
+            headers.append(("x-should-retry", "false"))
+        await reply.start(fields.status, headers)
+        await reply.finish(log.request.dialect.encode_error(fields))
+
+    async def _end_attempt(self, log: CallLog, result: AttemptResult) -> None:
+        log.attempts.append(result.record)
+        if result.end is not None:
+            try:
+                await undisturbed(self._house.books.end_attempt(result.end))
+            except Disturbed as disturbed:
+                log.hung_up = True
+                raise Gone(None) from disturbed
+
+    async def _end_call(self, log: CallLog, end: AttemptEnd | None) -> Receipt:
+        house = self._house
+        receipt = log.receipt(house.clock.monotonic(), house.prices.current().version)
+        try:
+            return await undisturbed(house.books.end_call(end, receipt))
+        except Disturbed as disturbed:
+            log.hung_up = True
+            return cast(Receipt, disturbed.result)
+
+    # --- what follows
+
+    def _others_remain(self, plan: Plan, index: int, tries: int) -> bool:
+        """Whether a failure here could still be answered by another attempt."""
+        if tries >= self._house.product.routing.max_attempts:
+            return False
+        here = plan.attempts[index]
+        return any((a.route is Route.CREDITS) == (here.route is Route.CREDITS) for a in plan.attempts[index + 1:])
+
+    def _next(
+        self, log: CallLog, plan: Plan, index: int, after: After, failure: Failure, tries: int
+    ) -> tuple[int | None, float]:
+        """The next attempt's index and the wait before it; None: nothing is left, or there is no time for it."""
+        now = self._house.clock.monotonic()
+        limits = self._house.product.routing
+        if after.step is Step.STOP or tries >= limits.max_attempts or now >= log.deadline:
+            return None, 0.0
+        here = plan.attempts[index]
+        rest = range(index + 1, len(plan.attempts))
+        same_payer = [i for i in rest if (plan.attempts[i].route is Route.CREDITS) == (here.route is Route.CREDITS)]
+        match after.step:
+            case Step.RETRY:
+                wait_s = retry_wait_s(failure)
+                if wait_s <= limits.retry_wait_max_s and now + wait_s < log.deadline:
+                    return index, wait_s
+            case Step.NEXT_ROUTE:
+                return (same_payer[0] if same_payer else None), 0.0
+            case Step.CREDITS:
+                return next((i for i in rest if plan.attempts[i].route is Route.CREDITS), None), 0.0
+            case Step.NEXT_MODEL:
+                pass
+        following = next((i for i in same_payer if plan.attempts[i].model_index > here.model_index), None)
+        return following, 0.0
+
+    def _retry_after_s(self, log: CallLog, failure: Failure) -> int | None:
+        plan = log.plan
+        if plan is None:
+            return None
+        keys = tuple(a.circuit for a in plan.attempts)
+        wait = self._house.circuits.shortest_wait_s(keys, self._house.clock.monotonic())
+        stated = None if failure.retry_after_ms is None else failure.retry_after_ms / 1000
+        waits = [w for w in (wait, stated) if w is not None]
+        return max(1, int(min(waits) + 0.999)) if waits else None
+
+    def _remember_success(self, planned: Planned, result: AttemptResult) -> None:
+        if result.failure is None:
+            self._house.circuits.record_success(planned.circuit)
+            if planned.credential.health in (Health.REJECTED, Health.NO_FUNDS):
+                self._house.health.mark(planned.credential, Health.OK, "answered", self._house.clock.now_ms())
+
+    def _remember_failure(self, log: CallLog, planned: Planned, failure: Failure, after: After) -> None:
+        house = self._house
+        now = house.clock.monotonic()
+        match after.mark:
+            case Mark.REJECTED:
+                house.health.mark(planned.credential, Health.REJECTED, failure.signal, house.clock.now_ms())
+            case Mark.NO_FUNDS:
+                house.health.mark(planned.credential, Health.NO_FUNDS, failure.signal, house.clock.now_ms())
+            case Mark.MODEL_OFF:
+                house.circuits.switch_model_off(planned.circuit, failure.signal, now)
+            case Mark.CIRCUIT:
+                house.circuits.record_failure(planned.circuit, failure, now)
+            case Mark.NONE:
+                pass
+        if after.alert_operator:
+            log.notes.append("the platform's own key failed")
+
+    # --- words for the caller
+
+    def error_fields(self, log: CallLog, refusal: Refusal) -> ErrorFields:
+        status = refusal.status or self._house.statuses[refusal.code]
+        return ErrorFields(
+            status=status, code=refusal.code.value, message=refusal.message, fix=refusal.fix,
+            fix_url=self._house.product.fix_url(refusal.flow or f"receipt:{log.id}"), receipt=log.id,
+            param=refusal.param, retry_after_s=refusal.retry_after_s, resets_at=refusal.resets_at,
+            details=refusal.details,
+        )
+
+    def receipt_headers(self, log: CallLog) -> list[tuple[str, str]]:
+        return receipt_headers(log)
+
+
+class Gone(Refused):
+    """The caller hung up between attempts: nothing more is sent, what is held is given back."""
+
+    def __init__(self, end: AttemptEnd | None) -> None:
+        super().__init__(Refusal(Code.PROVIDER_UNAVAILABLE, "The caller hung up before an answer.", "Nothing to fix."))
+        self.end = end
+
+
+def receipt_headers(log: CallLog) -> list[tuple[str, str]]:
+    """The three headers on every answer: which receipt, who paid, over which route."""
+    served = log.served
+    if served is None:
+        return [("x-ownkey-receipt", log.id), ("x-ownkey-funding", "none"), ("x-ownkey-route", "none")]
+    return [
+        ("x-ownkey-receipt", log.id), ("x-ownkey-funding", served.funding.value),
+        ("x-ownkey-route", f"{served.route.value}:{served.provider.id}"),
+    ]
+
+
+def check_rights(request: CallRequest, task: str | None) -> None:
+    """Gate 2. Raises Refused."""
+    principal = request.principal
+    why = None
+    if "call" not in principal.scopes:
+        why = "This token may not make AI calls."
+    elif request.workspace.status != "active":
+        why = "This workspace is suspended."
+    elif principal.tasks and (task is None or task not in principal.tasks):
+        why = f"This token is limited to the tasks {', '.join(sorted(principal.tasks))}."
+    elif principal.projects and (request.project is None or request.project not in principal.projects):
+        why = f"This token is limited to the projects {', '.join(sorted(principal.projects))}."
+    if why is not None:
+        raise Refused(Refusal(Code.FORBIDDEN, why, "Use a token with the right to do this."))
+
+
+def retry_wait_s(failure: Failure) -> float:
+    """How long to wait before the same route's second try."""
+    if failure.retry_after_ms is not None:
+        return failure.retry_after_ms / 1000
+    return OVERLOAD_RETRY_S if failure.cls == "overload" else 0.0
+
+
+def release(hold_id: str, workspace_id: str, at_ms: int) -> AttemptEnd:
+    """The end of a hold whose attempt never left the house."""
+    return AttemptEnd(hold_id, workspace_id, HoldState.RELEASED, Basis.NONE, 0, 0, False, 0, at_ms)
+
+
+def _class_of(record: AttemptRecord) -> FailureClass:
+    return FailureClass(record.failure or "auth")
+
+
+__all__ = ["CallRequest", "Gateway", "House", "Outcome", "receipt_headers"]

@@ -1,0 +1,81 @@
+"""A dry run: what would happen to a call now, and why. Stops before the hold; nothing is sent or stored."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ownkey.domain.money import format_usd
+from ownkey.domain.receipts import explain_row, provider_name
+from ownkey.domain.refusals import Refused
+from ownkey.domain.routing import Route
+from ownkey.gateway.calls import CallLog, CallRequest
+from ownkey.gateway.complete import Gateway, House
+from ownkey.gateway.plan import Plan, Planned
+from ownkey.gateway.words import cap_details
+
+
+class Explainer:
+    """Uses the gateway's own admission, so that it can never tell a different story."""
+
+    def __init__(self, gateway: Gateway, house: House) -> None:
+        self._gateway = gateway
+        self._house = house
+
+    async def explain(self, request: CallRequest) -> Mapping[str, Any]:
+        """JSON values: would it be answered, by whom and for whose money, in which order, at most for how much."""
+        house = self._house
+        now = house.clock.monotonic()
+        log = CallLog("explain", request, house.clock.now_ms(), now, now + house.product.routing.deadline_s)
+        try:
+            plan = await self._gateway.admit(log)
+        except Refused as refused:
+            fields = self._gateway.error_fields(log, refused.refusal)
+            skips = [] if log.plan is None else [_skip(s) for s in log.plan.skips]
+            return {
+                "would": "refuse", "status": fields.status, "code": fields.code, "message": fields.message,
+                "fix": {"text": fields.fix, "url": fields.fix_url}, "param": fields.param,
+                "details": dict(fields.details), "skipped": skips,
+            }
+        return _describe(plan)
+
+
+def _describe(plan: Plan) -> Mapping[str, Any]:
+    first = plan.attempts[0]
+    return {
+        "would": "answer",
+        "row": plan.decision.row,
+        "because": explain_row(plan.decision.row),
+        "sentence": _sentence(plan, first),
+        "task": None if plan.task is None else plan.task.name,
+        "funding": first.funding.value,
+        "attempts": [_attempt(n, planned) for n, planned in enumerate(plan.attempts, 1)],
+        "skipped": [_skip(s) for s in plan.skips],
+        "cap": None if plan.money is None or plan.money.cap is None else cap_details(plan.money.cap),
+    }
+
+
+def _sentence(plan: Plan, first: Planned) -> str:
+    payer = "credits" if first.route is Route.CREDITS else (
+        f"the workspace's own {provider_name(first.provider.id)} key {first.credential.hint}"
+    )
+    others = len(plan.attempts) - 1
+    more = f"; if it fails, {others} more attempt{'s' if others > 1 else ''} may follow" if others else ""
+    return (
+        f"{provider_name(first.provider.id)} would be called with {first.native_model}, paid by {payer}, "
+        f"because {explain_row(plan.decision.row)}{more}."
+    )
+
+
+def _attempt(n: int, planned: Planned) -> Mapping[str, Any]:
+    terms = planned.terms
+    own = planned.route is not Route.CREDITS
+    return {
+        "n": n, "route": planned.route.value, "provider": planned.provider.id, "model": planned.native_model,
+        "key": planned.credential.hint if own else "platform", "funding": planned.funding.value,
+        "format": planned.mode, "left_out": list(planned.dropped),
+        "at_most_usd": None if terms is None else format_usd(terms.bound_nusd(terms.output_limit)),
+        "output_limit": planned.output_limit or None,
+    }
+
+
+def _skip(skip: Any) -> Mapping[str, Any]:
+    return {"route": skip.route.value, "provider": skip.provider, "model": skip.model, "why": skip.why}

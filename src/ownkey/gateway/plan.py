@@ -1,0 +1,415 @@
+"""Turns one decoded call into an ordered list of attempts, or one refusal, without doing anything yet.
+
+The same function serves a call and `explain`: what explain says is what a call would do.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+from ownkey.domain import bounds, ledger, models
+from ownkey.domain.booking import MoneyView
+from ownkey.domain.bounds import ModelLimits, Terms
+from ownkey.domain.conversation import ChatRequest, Untranslatable
+from ownkey.domain.pricing import ModelPrice, PriceBook
+from ownkey.domain.product import Payers, Product, Task
+from ownkey.domain.receipts import Skip
+from ownkey.domain.refusals import Code, Refusal, Refused, refusal_for
+from ownkey.domain.routing import (
+    Entitled,
+    Funding,
+    KeyState,
+    PayerDecision,
+    PayerState,
+    Route,
+    decide,
+)
+from ownkey.domain.workspace import (
+    Credential,
+    CredentialStatus,
+    EntitlementState,
+    Health,
+    WorkspaceState,
+)
+from ownkey.gateway import words
+from ownkey.gateway.circuits import Circuits, Key
+from ownkey.gateway.codecs import BadRequest, Call, Codec, EmbeddingsRequest, Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One attempt that may be made. `owner` is the workspace whose credential it is (the tenant's or the
+    platform's); `terms` None means that the model has no price and none is needed."""
+
+    route: Route
+    funding: Funding
+    model_index: int
+    slug: str
+    native_model: str
+    provider: Provider
+    codec: Codec
+    mode: Literal["passthrough", "translated"]
+    owner: WorkspaceState
+    credential: Credential
+    price: ModelPrice | None
+    limits: ModelLimits
+    terms: Terms | None
+    output_limit: int
+    circuit: Key
+    translated_body: bytes | None = None
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Plan:
+    """Attempts in order, with the decision that made them and the routes left out."""
+
+    decision: PayerDecision
+    task: Task | None
+    models: tuple[str, ...]
+    attempts: list[Planned] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    chat: ChatRequest | None = None
+    embeddings: EmbeddingsRequest | None = None
+    money: MoneyView | None = None
+    at_stake: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInputs:
+    """Everything a plan depends on, loaded before it is made."""
+
+    product: Product
+    providers: Mapping[str, Provider]
+    workspace: WorkspaceState
+    platform: WorkspaceState | None
+    money: MoneyView
+    prices: PriceBook
+    dialect: str
+    call: Call
+    task: Task | None
+    now: float
+    now_ms: int
+    unusable: frozenset[str] = frozenset()
+
+
+def find_task(product: Product, header: str | None, model: str) -> Task | None:
+    """The task that a call names by header or as `task:<name>`; None if it names none. Raises Refused."""
+    name = model[5:] if model.startswith("task:") else header
+    if not name:
+        return None
+    task = product.tasks.get(name)
+    if task is None:
+        known = ", ".join(sorted(product.tasks))
+        raise Refused(Refusal(
+            Code.UNKNOWN_TASK, f"There is no task {name[:60]!r} in this product.", f"Use one of: {known}.",
+            param="model",
+        ))
+    return task
+
+
+def check_feature(workspace: WorkspaceState, task: Task | None) -> None:
+    """Gate 3. Raises Refused if the workspace switched the task off."""
+    if task is not None and not workspace.features.get(task.name, task.default_on):
+        raise Refused(Refusal(
+            Code.FEATURE_DISABLED, f"{task.title} is switched off in this workspace.",
+            f"Switch {task.title} on under AI Agent, Features.", f"feature:{task.name}",
+        ))
+
+
+def choose_models(task: Task | None, call: Call) -> tuple[str, ...]:
+    """Slugs in order of preference. Embeddings never change model. Raises Refused for an unknown one."""
+    if call.model.startswith("task:"):
+        assert task is not None
+        if task.endpoint != call.endpoint:
+            raise Refused(Refusal(
+                Code.BAD_REQUEST, f"The task {task.name} is for {task.endpoint}, not for {call.endpoint}.",
+                "Call the endpoint that belongs to the task.", param="model",
+            ))
+        return task.models[:1] if call.endpoint == "embeddings" else task.models
+    slug = models.normalize_requested(call.model)
+    if slug is None:
+        raise Refused(Refusal(
+            Code.UNKNOWN_MODEL, f"The model {call.model[:80]!r} is not known here.",
+            "Use an OpenRouter slug such as openai/gpt-4.1-mini, or task:<name>; GET /v1/models lists them.",
+            param="model",
+        ))
+    return (slug,)
+
+
+def payer_state(inputs: PlanInputs, direct_usable: bool, credits_short: bool) -> PayerState:
+    """The payer decision's inputs, from the workspace and the money as they are now."""
+    workspace, product, money = inputs.workspace, inputs.product, inputs.money
+    plan = product.plans.get(workspace.plan)
+    minimum = 0 if plan is None or workspace.entitlement is EntitlementState.INCLUDED else plan.minimum_balance_credits
+    limit = workspace.credits_if_key_fails_limit
+    return PayerState(
+        payers=product.payers,
+        entitled={
+            EntitlementState.NONE: Entitled.NONE, EntitlementState.INACTIVE: Entitled.INACTIVE,
+        }.get(workspace.entitlement, Entitled.OK),
+        balance_low=money.balance_credits < minimum,
+        key=key_state(workspace, inputs.unusable),
+        always=workspace.always_use_key,
+        credits_if_key_fails=workspace.credits_if_key_fails
+        and (limit is None or money.key_failure_used_credits < limit),
+        cap_paused=money.cap_paused,
+        credits_short=credits_short,
+        direct_usable=direct_usable,
+    )
+
+
+def key_state(workspace: WorkspaceState, unusable: frozenset[str] = frozenset()) -> KeyState:
+    """The workspace's OpenRouter credential, as the decision sees it."""
+    credential = workspace.credentials.get("openrouter")
+    if credential is None:
+        return KeyState.MISSING
+    if credential.undecryptable or credential.id in unusable:
+        return KeyState.UNDECRYPTABLE
+    return KeyState.ENABLED if credential.status is CredentialStatus.ENABLED else KeyState.DISABLED
+
+
+def make_plan(inputs: PlanInputs, circuits: Circuits) -> Plan:
+    """Decide the payer and lay out the attempts. Raises Refused."""
+    call, product = inputs.call, inputs.product
+    slugs = choose_models(inputs.task, call)
+    if product.payers is Payers.WITH_CREDITS:
+        credits_left = inputs.money.balance_credits - inputs.money.held_credits
+        short = _credits_short(inputs, slugs[0], credits_left)
+    else:
+        short = True
+    decision = decide(payer_state(inputs, _any_direct(inputs, slugs), short))
+    if decision.refusal is not None:
+        raise Refused(_refusal(decision, inputs))
+    plan = Plan(decision, inputs.task, slugs, money=inputs.money)
+    plan.at_stake = inputs.money.has_cap or Route.CREDITS in decision.routes
+    if plan.at_stake and call.shape.unboundable:
+        raise Refused(Refusal(
+            Code.BAD_REQUEST,
+            f"{', '.join(call.shape.unboundable)}: its cost has no known maximum, and a spend cap or credits apply.",
+            "Leave it out, or remove the spend cap.", param=call.shape.unboundable[0],
+        ))
+    builder = _Builder(inputs, plan, circuits)
+    byok = [r for r in decision.routes if r is not Route.CREDITS]
+    for index, slug in enumerate(slugs):
+        for route in byok:
+            builder.add(route, index, slug, last=route is Route.OPENROUTER)
+    if Route.CREDITS in decision.routes:
+        for index, slug in enumerate(slugs):
+            builder.add(Route.CREDITS, index, slug, last=True)
+    if not plan.attempts:
+        builder.refuse()
+    return plan
+
+
+def _refusal(decision: PayerDecision, inputs: PlanInputs) -> Refusal:
+    code = decision.refusal
+    assert code is not None
+    if code is Code.AI_PAUSED and inputs.money.cap is not None:
+        return words.paused(inputs.money.cap)
+    details: dict[str, object] = {}
+    if code in (Code.INSUFFICIENT_CREDITS, Code.MINIMUM_BALANCE_REQUIRED):
+        details["balance_credits"] = inputs.money.balance_credits
+    return refusal_for(code, details=details)
+
+
+def _any_direct(inputs: PlanInputs, slugs: tuple[str, ...]) -> bool:
+    return any(_direct_of(inputs, slug) is not None for slug in slugs)
+
+
+def _direct_of(inputs: PlanInputs, slug: str) -> tuple[Provider, str, Credential] | None:
+    mapped = models.native_id(slug, inputs.product.model_ids)
+    if mapped is None or mapped[0] not in inputs.product.direct_providers:
+        return None
+    credential = inputs.workspace.credentials.get(mapped[0])
+    if credential is None or credential.status is not CredentialStatus.ENABLED:
+        return None
+    return inputs.providers[mapped[0]], mapped[1], credential
+
+
+def _credits_short(inputs: PlanInputs, slug: str, credits_left: int) -> bool:
+    """Whether credits cannot even cover the smallest answer of the first model (an unpriced model is told later)."""
+    price = inputs.prices.find("openrouter", slug)
+    if price is None:
+        return credits_left <= 0
+    limits = models.limits("openrouter", slug, price)
+    terms = _terms(inputs, price, limits, openrouter=True)
+    if terms is None:
+        return credits_left <= 0
+    smallest = terms.min_output if inputs.product.shrink_to_fit else terms.output_limit
+    return ledger.hold_credits(terms.bound_nusd(smallest), inputs.product.credits) > credits_left
+
+
+def _output_limit(inputs: PlanInputs, limits: ModelLimits) -> int:
+    if inputs.call.endpoint == "embeddings":
+        return 0
+    task_limit = None if inputs.task is None else inputs.task.max_output_tokens
+    return bounds.estimate_output_limit(inputs.call.shape, task_limit, limits)
+
+
+def _terms(inputs: PlanInputs, price: ModelPrice | None, limits: ModelLimits, *, openrouter: bool) -> Terms | None:
+    if price is None:
+        return None
+    return bounds.plan_terms(
+        inputs.call.shape, price, limits, output_limit=_output_limit(inputs, limits),
+        min_output=inputs.product.min_output_tokens, openrouter=openrouter,
+    )
+
+
+class _Builder:
+    """Adds routes one by one, and remembers why one was left out."""
+
+    def __init__(self, inputs: PlanInputs, plan: Plan, circuits: Circuits) -> None:
+        self.inputs = inputs
+        self.plan = plan
+        self.circuits = circuits
+        self.unpriced: str | None = None
+        self.unhealthy: Credential | None = None
+        self.untranslatable: Untranslatable | None = None
+
+    def add(self, route: Route, index: int, slug: str, *, last: bool) -> None:
+        inputs = self.inputs
+        found = self._resolve(route, slug)
+        if isinstance(found, str):
+            if found:
+                self.skip(route, "", slug, found)
+            return
+        provider, native, owner, credential = found
+        why = self._why_not(route, provider, native, credential, slug, last)
+        if why is not None:
+            self.skip(route, provider.id, slug, why)
+            return
+        pair = provider.codec(inputs.dialect, inputs.call.endpoint)
+        if pair is None:
+            self.skip(route, provider.id, slug, f"{provider.id} has no {inputs.call.endpoint} for this dialect")
+            return
+        codec, mode = pair
+        body: bytes | None = None
+        dropped: tuple[str, ...] = ()
+        price = inputs.prices.find(provider.id, native)
+        limits = models.limits(provider.id, slug, price)
+        limit = _output_limit(inputs, limits)
+        if mode == "translated":
+            try:
+                body, dropped = self._translate(codec, native, limit)
+            except Untranslatable as error:
+                self.untranslatable = error
+                self.skip(route, provider.id, slug, f"{error.what} cannot be carried to {provider.id}")
+                return
+        terms = _terms(inputs, price, limits, openrouter=provider.id == "openrouter")
+        if terms is not None and terms.output_limit and inputs.call.shape.fallback_models:
+            terms = self._dearest(terms)
+        if terms is None and self.plan.at_stake:
+            self.unpriced = slug
+            self.skip(route, provider.id, slug, "the model has no price, and a spend cap or credits apply")
+            return
+        funding = Funding.CREDITS if route is Route.CREDITS else Funding.BYOK
+        self.plan.attempts.append(Planned(
+            route, funding, index, slug, native, provider, codec, mode, owner, credential, price, limits, terms,
+            limit, (inputs.workspace.id, credential.id, native), body, dropped,
+        ))
+
+    def skip(self, route: Route, provider: str, slug: str, why: str) -> None:
+        self.plan.skips.append(Skip(route, provider, slug, why))
+
+    def refuse(self) -> None:
+        """Nothing can be tried: say the most useful reason."""
+        if self.unpriced is not None:
+            raise Refused(Refusal(
+                Code.UNPRICED_MODEL, f"{self.unpriced} has no known price, and a spend cap or credits apply.",
+                "Use a priced model, set a price in ownkey.toml, or remove the spend cap.", param="model",
+            ))
+        if self.unhealthy is not None:
+            raise Refused(words.unhealthy(self.unhealthy))
+        if self.untranslatable is not None:
+            raise Refused(Refusal(
+                Code.BAD_REQUEST, f"{self.untranslatable.what} cannot be carried to any route of this model.",
+                "Leave the parameter out, or name a model whose provider takes it.", param=self.untranslatable.what,
+            ))
+        reasons = "; ".join(skip.why for skip in self.plan.skips) or "no route serves it"
+        raise Refused(Refusal(
+            Code.PROVIDER_UNAVAILABLE, f"No route can take this call now: {reasons}.", "Try again shortly.",
+            retry_after_s=5,
+        ))
+
+    def _resolve(self, route: Route, slug: str) -> tuple[Provider, str, WorkspaceState, Credential] | str:
+        inputs = self.inputs
+        match route:
+            case Route.DIRECT:
+                if inputs.call.shape.fallback_models or inputs.call.router_fields:
+                    return f"{', '.join(inputs.call.router_fields) or 'models'}: only OpenRouter understands this"
+                direct = _direct_of(inputs, slug)
+                if direct is None:
+                    return ""
+                return direct[0], direct[1], inputs.workspace, direct[2]
+            case Route.OPENROUTER:
+                credential = inputs.workspace.credentials["openrouter"]
+                return inputs.providers["openrouter"], slug, inputs.workspace, credential
+            case Route.CREDITS:
+                platform = inputs.platform
+                credential_ = None if platform is None else platform.credentials.get("openrouter")
+                if platform is None or credential_ is None or credential_.status is not CredentialStatus.ENABLED:
+                    return "the platform's own OpenRouter key is not set up"
+                return inputs.providers["openrouter"], slug, platform, credential_
+
+    def _why_not(
+        self, route: Route, provider: Provider, native: str, credential: Credential, slug: str, last: bool
+    ) -> str | None:
+        inputs = self.inputs
+        if credential.id in inputs.unusable or credential.undecryptable:
+            return "the saved key cannot be opened"
+        sick = credential.health in (Health.REJECTED, Health.NO_FUNDS) and inputs.now_ms < credential.next_probe_ms
+        if sick:
+            why = f"the key is marked {credential.health.value} ({credential.health_signal})"
+            if route is Route.DIRECT:
+                return why
+            if route is Route.OPENROUTER:
+                if self.plan.decision.credits_on_key_failure:
+                    return why
+                if not self.circuits.may_try_unhealthy(credential.id, inputs.now):
+                    self.unhealthy = credential
+                    return why
+        if not last:
+            return self.circuits.why_skipped((inputs.workspace.id, credential.id, native), inputs.now)
+        return None
+
+    def _translate(self, codec: Codec, native: str, limit: int) -> tuple[bytes, tuple[str, ...]]:
+        """The upstream's body and the hints left behind. Raises Untranslatable. Decodes the body once."""
+        plan, call = self.plan, self.inputs.call
+        if call.endpoint == "embeddings":
+            if plan.embeddings is None:
+                plan.embeddings = _read(call.neutral_embeddings)
+            return codec.encode_embeddings(native, plan.embeddings), ()
+        if plan.chat is None:
+            plan.chat = _read(call.neutral_chat)
+        return codec.encode_chat(native, plan.chat, max(1, limit)), codec.dropped_hints(plan.chat)
+
+    def _dearest(self, terms: Terms) -> Terms | None:
+        """With fallback models inside the request, the hold covers the dearest of them."""
+        inputs = self.inputs
+        best: Terms | None = terms
+        for name in inputs.call.shape.fallback_models:
+            price = inputs.prices.find("openrouter", name)
+            other = _terms(inputs, price, models.limits("openrouter", name, price), openrouter=True)
+            if other is None:
+                return None
+            assert best is not None
+            best = Terms(
+                max(best.input_npm, other.input_npm), max(best.output_npm_per_token, other.output_npm_per_token),
+                best.factor, max(best.extra_nusd, other.extra_nusd), max(best.output_limit, other.output_limit),
+                best.min_output,
+            )
+        return best
+
+
+T = TypeVar("T")
+
+
+def _read(load: Callable[[], T]) -> T:
+    """A body that no route could read is the caller's mistake."""
+    try:
+        return load()
+    except BadRequest as error:
+        raise Refused(Refusal(
+            Code.BAD_REQUEST, str(error), "Correct the request body.", param=error.param,
+        )) from error

@@ -1,0 +1,134 @@
+"""The sentences of refusals that carry figures: what happened, what to do, in the caller's terms."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from ownkey.domain.booking import CapFigures, HoldRefused
+from ownkey.domain.failures import Failure
+from ownkey.domain.money import format_usd
+from ownkey.domain.receipts import AttemptRecord, provider_name
+from ownkey.domain.refusals import Code, Refusal, refusal_for
+from ownkey.domain.routing import Route
+from ownkey.domain.workspace import Credential, Health
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_iso(at_ms: int) -> str:
+    """UTC with a Z, to the second."""
+    return (_EPOCH + timedelta(milliseconds=at_ms)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def cap_details(cap: CapFigures) -> dict[str, object]:
+    """The cap's figures for an error envelope; amounts are decimal strings in USD."""
+    return {
+        "period": cap.period_key,
+        "cap_usd": None if cap.cap_nusd is None else format_usd(cap.cap_nusd),
+        "spent_usd": format_usd(cap.spent_nusd),
+        "held_usd": format_usd(cap.held_nusd),
+    }
+
+
+def paused(cap: CapFigures) -> Refusal:
+    resets = to_iso(cap.resets_at_ms)
+    limit = "" if cap.cap_nusd is None else f" of US${format_usd(cap.cap_nusd)}"
+    return Refusal(
+        Code.AI_PAUSED, f"AI is paused: this month's spend cap{limit} is reached. It resets at {resets}.",
+        "Raise the spend cap, or wait until it resets.", "cap", resets_at=resets, details=cap_details(cap),
+    )
+
+
+def hold_refused(refused: HoldRefused, retry_after_s: int) -> Refusal:
+    """The caller's answer to a hold that was not granted."""
+    cap = refused.cap
+    match refused.code:
+        case Code.AI_PAUSED if cap is not None:
+            return paused(cap)
+        case Code.SPEND_CAP_BUSY if cap is not None:
+            return Refusal(
+                Code.SPEND_CAP_BUSY, "Other calls in flight hold what is left under the spend cap.",
+                f"Try again in {retry_after_s} s; what they do not use is given back.", "cap",
+                retry_after_s=retry_after_s,
+                details={**cap_details(cap), "needed_usd": format_usd(refused.needed_nusd)},
+            )
+        case Code.SPEND_CAP_TOO_LOW if cap is not None and cap.cap_nusd is not None:
+            left = max(0, cap.cap_nusd - cap.spent_nusd - cap.held_nusd)
+            return Refusal(
+                Code.SPEND_CAP_TOO_LOW,
+                f"This call could cost up to US${format_usd(refused.needed_nusd)}, more than the US${format_usd(left)} "
+                "left under the spend cap. Smaller calls go on.",
+                "Send less text, lower max_tokens, or raise the spend cap.", "cap",
+                details={**cap_details(cap), "needed_usd": format_usd(refused.needed_nusd),
+                         "left_usd": format_usd(left)},
+            )
+        case Code.INSUFFICIENT_CREDITS:
+            return Refusal(
+                Code.INSUFFICIENT_CREDITS,
+                f"This call could take up to {refused.needed_credits} credits and {refused.free_credits} are free.",
+                "Add credits, lower max_tokens, or connect your own OpenRouter key.", "credits",
+                details={"needed_credits": refused.needed_credits, "free_credits": refused.free_credits},
+            )
+        case Code.UNPRICED_MODEL:
+            return Refusal(
+                Code.UNPRICED_MODEL, "This model has no known price, and a spend cap or credits apply.",
+                "Use a priced model, set a price in ownkey.toml, or remove the spend cap.", param="model",
+            )
+        case _:
+            return refusal_for(Code(refused.code))
+
+
+def unhealthy(credential: Credential) -> Refusal:
+    """An unhealthy key without a substitute, between two trial calls."""
+    code = Code.CREDENTIAL_REJECTED if credential.health is Health.REJECTED else Code.CREDENTIAL_OUT_OF_FUNDS
+    name = provider_name(credential.provider)
+    said = "rejects" if credential.health is Health.REJECTED else "says there are no funds behind"
+    return Refusal(
+        code, f"{name} {said} the saved key {credential.hint} ({credential.health_signal}).",
+        f"Test the key in the AI settings, and replace it or add funds at {name}.",
+        f"credential:{credential.provider}", retry_after_s=30,
+    )
+
+
+_FIXES = {
+    Code.CREDENTIAL_REJECTED: "Test the key in the AI settings and replace it if the Test says so.",
+    Code.CREDENTIAL_OUT_OF_FUNDS: "Add funds or raise the key's limit at the provider.",
+    Code.PROVIDER_UNAVAILABLE: "Try again shortly; nothing needs to be changed.",
+    Code.UNKNOWN_MODEL: "Use a model that GET /v1/models lists, or task:<name>.",
+    Code.BAD_REQUEST: "Correct the request as the provider's message says.",
+    Code.CONTEXT_TOO_LONG: "Send fewer or shorter messages, or use a model with a larger context window.",
+    Code.CONTENT_REFUSED: "Change the content; no other route is tried for a refusal.",
+}
+
+
+def all_failed(
+    code: Code, failure: Failure, route: Route, attempts: Sequence[AttemptRecord], retry_after_s: int | None
+) -> Refusal:
+    """Every allowed attempt failed, or the first that no other route could heal."""
+    tried = [
+        {"route": a.route.value, "provider": a.provider, "model": a.model, "status": a.status,
+         "class": a.failure, "signal": a.signal}
+        for a in attempts
+    ]
+    by = provider_name(attempts[-1].provider) if attempts else "The provider"
+    text = f" {failure.message}" if failure.message else ""
+    status: int | None = None
+    match code:
+        case Code.BAD_REQUEST | Code.CONTEXT_TOO_LONG | Code.CONTENT_REFUSED:
+            message = f"{by} refused the request:{text}" if text else f"{by} refused the request ({failure.signal})."
+            status = failure.status if failure.status is not None and 400 <= failure.status < 500 else None
+        case Code.UNKNOWN_MODEL:
+            message = f"No route knows this model.{text}"
+        case Code.CREDENTIAL_REJECTED:
+            message = f"{by} rejects the saved key ({failure.signal})."
+        case Code.CREDENTIAL_OUT_OF_FUNDS:
+            message = f"{by} says there are no funds behind the saved key ({failure.signal})."
+        case _:
+            last = f"{by}: {failure.signal}"
+            message = f"The AI provider could not answer ({last})." if len(attempts) < 2 else (
+                f"None of {len(attempts)} attempts was answered; the last: {last}."
+            )
+    flow = "" if route is Route.CREDITS or not attempts else f"credential:{attempts[-1].provider}"
+    return Refusal(
+        code, message, _FIXES[code], flow if code.value.startswith("credential") else "", status=status,
+        param=failure.param, retry_after_s=retry_after_s, details={"attempts": tried},
+    )

@@ -1,0 +1,1 @@
+"""Commands for the people who work on Ownkey: benchmarks and the replay of recorded traffic."""
