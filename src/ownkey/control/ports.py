@@ -5,110 +5,49 @@ when it returns. Objects of another workspace do not exist here: methods take th
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from ownkey.domain.booking import CapFigures
+from ownkey.domain.booking import (
+    AttemptEnd,
+    Booked,
+    CapFigures,
+    HoldGranted,
+    HoldRefused,
+    HoldRequest,
+    MoneyView,
+)
+from ownkey.domain.credentials import AcceptedCredential
+from ownkey.domain.exchange import UpstreamRequest
+from ownkey.domain.failures import Failure
 from ownkey.domain.pricing import ModelPrice, PriceBook
+from ownkey.domain.receipts import Receipt
+from ownkey.domain.records import (
+    Actor,
+    CapSetting,
+    Finding,
+    Member,
+    ReceiptFilter,
+    StoredAnswer,
+    TokenRow,
+    Wallet,
+)
+from ownkey.domain.secret import Secret
 from ownkey.domain.workspace import (
     Credential,
     EntitlementState,
     Health,
     Principal,
-    Role,
-    TokenKind,
+    Sealed,
     WorkspaceState,
     WrappedDek,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """Who changes something, for the audit log: kind "service", "workspace", "operator" or "job", and an id."""
-
-    kind: str
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    workspace_id: str
-    member_id: str
-    email: str
-    name: str
-    role: Role
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRow:
-    """A token without its secret: only the last 4 characters are kept for people."""
-
-    token_id: str
-    kind: TokenKind
-    workspace_id: str | None
-    label: str
-    last4: str
-    scopes: frozenset[str]
-    created_at_ms: int
-    expires_at_ms: int | None
-    revoked_at_ms: int | None
-    tasks: frozenset[str] = frozenset()
-    projects: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class CapSetting:
-    """The cap in force and its period's counters. `state` is "active" or "paused"."""
-
-    workspace_id: str
-    version: int
-    cap_nusd: int | None
-    threshold: int
-    period_key: str
-    starts_at_ms: int
-    ends_at_ms: int
-    timezone: str
-    spent_nusd: int
-    held_nusd: int
-    overage_nusd: int
-    state: Literal["active", "paused"]
-    pause_reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Wallet:
-    workspace_id: str
-    balance_credits: int
-    held_credits: int
-    carry_nusd: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiptFilter:
-    """Any field None: not filtered. `before` pages backwards (a receipt id, exclusive)."""
-
-    task: str | None = None
-    model: str | None = None
-    provider: str | None = None
-    funding: str | None = None
-    code: str | None = None
-    refused: bool | None = None
-    conversation: str | None = None
-    project: str | None = None
-    since_ms: int | None = None
-    until_ms: int | None = None
-    before: str | None = None
-    limit: int = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One drift that verify found. `check` names the invariant, `ids` the rows, `detail` expected and actual."""
-
-    check: str
-    workspace_id: str | None
-    ids: tuple[str, ...]
-    detail: str
+__all__ = [
+    "Actor", "Auditor", "Books", "CapSetting", "Caps", "Clock", "Credentials", "Credits", "Directory", "Features",
+    "Finding", "Idempotency", "Member", "Opener", "People", "PriceVersions", "ProbeProvider",
+    "ReceiptFilter", "Receipts", "Sealer", "StoredAnswer", "TokenRow", "Tokens", "Upstream", "UpstreamResponse",
+    "Wallet", "Workspaces",
+]
 
 
 class Workspaces(Protocol):
@@ -256,3 +195,112 @@ class Auditor(Protocol):
         ...
 
     async def load_cap_figures(self, workspace_id: str, at_ms: int) -> CapFigures | None: ...
+
+
+class Clock(Protocol):
+    """Time and chance, so that tests and a simulation can own both."""
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    def new_id(self, prefix: str) -> str:
+        """An opaque, unique, time-sortable id such as "ws_01J…"."""
+        ...
+
+
+class Directory(Protocol):
+    """The operator's own pseudo-workspace, which holds the platform's credentials; None before its first use."""
+
+    async def load_platform(self) -> WorkspaceState | None: ...
+
+
+class Sealer(Protocol):
+    """Plaintext → ciphertext. Raises the vault's own error if the workspace's data key cannot be opened."""
+
+    def new_dek(self, workspace_id: str) -> WrappedDek: ...
+
+    def seal(
+        self, workspace_id: str, wrapped_dek: WrappedDek, provider: str, credential_id: str, version: int,
+        origin: str, plaintext: AcceptedCredential,
+    ) -> Sealed:
+        """Bound to this place: no other workspace, provider, id, version or origin opens it."""
+        ...
+
+    def fingerprint(self, workspace_id: str, wrapped_dek: WrappedDek, plaintext: AcceptedCredential) -> bytes:
+        """8 bytes, equal for equal keys of one workspace."""
+        ...
+
+
+class Opener(Protocol):
+    """Ciphertext → Secret, for one send."""
+
+    def open(self, workspace: WorkspaceState, credential: Credential) -> Secret:
+        """Raises ValueError where the credential cannot be opened."""
+        ...
+
+
+class Books(Protocol):
+    """Money, as a key's Test needs it; every method is one short database transaction."""
+
+    async def load_money(self, workspace_id: str, at_ms: int) -> MoneyView: ...
+
+    async def hold(self, request: HoldRequest) -> HoldGranted | HoldRefused: ...
+
+    async def end_attempt(self, end: AttemptEnd) -> Booked: ...
+
+    async def end_call(self, end: AttemptEnd | None, receipt: Receipt) -> Receipt: ...
+
+
+class UpstreamResponse(Protocol):
+    status: int
+    headers: Mapping[str, str]
+
+    async def read_all(self, timeout_s: float, limit_bytes: int) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class Upstream(Protocol):
+    """The only way out. Raises domain.failures.UpstreamError."""
+
+    async def send(self, request: UpstreamRequest, *, head_timeout_s: float) -> UpstreamResponse: ...
+
+
+class ProbeProvider(Protocol):
+    """A provider as a key's Test needs it; the gateway's providers satisfy it."""
+
+    id: str
+
+    def codec(self, dialect: str, endpoint: Any) -> tuple[Any, Any] | None: ...
+
+    def request(
+        self, origin: Any, codec: Any, model: str, body: bytes, stream: bool, credential: Secret,
+        headers: Mapping[str, str],
+    ) -> UpstreamRequest: ...
+
+    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure: ...
+
+
+class Idempotency(Protocol):
+    """Answers of mutations, kept for 24 hours under (principal's scope, Idempotency-Key).
+
+    A body that shows a secret once (a new token) is stored without it, by the door.
+    """
+
+    async def begin_answer(
+        self, scope: str, key: str, request_sha256: bytes, *, at_ms: int
+    ) -> StoredAnswer | None:
+        """Claims the key and returns None, or returns what holds it. A claim without an answer lapses after
+        five minutes: its process has died."""
+        ...
+
+    async def save_answer(self, scope: str, key: str, status: int, body: bytes, *, at_ms: int) -> None: ...
+
+    async def drop_answer(self, scope: str, key: str) -> None:
+        """Gives the key back, because the request failed on our side and changed nothing."""
+        ...

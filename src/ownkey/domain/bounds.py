@@ -13,6 +13,11 @@ from ownkey.domain.money import TOKENS_PER_MILLION, ceil_div
 from ownkey.domain.pricing import ModelPrice
 
 INPUT_MARGIN_TOKENS = 1_024
+"""For what providers add themselves: with tools Anthropic adds a prompt of up to 804 tokens (docs, "Tool use")."""
+
+PLAIN_MARGIN_TOKENS = 256
+"""The same for a request that names neither tools nor a schema: role markers, which JSON outweighs anyway."""
+
 DEFAULT_OUTPUT_TOKENS = 4_096
 MIN_OUTPUT_TOKENS = 256
 
@@ -28,7 +33,8 @@ class RequestShape:
     has no priced maximum (server tools, plugins, fields off the allow-list). `fallback_models` are the caller's
     further models (OpenRouter's `models`). `cache_writes` is the longest cache lifetime that the request asks for
     (Anthropic's `cache_control`, with its `ttl`): a dialect that sees no such request says "none", and only then
-    the price of a cache write is left out.
+    the price of a cache write is left out. `plain` says that the request names neither tools nor an output schema,
+    for which providers add prompts of their own; a dialect that does not know says False.
     """
 
     text_bytes: int
@@ -41,6 +47,7 @@ class RequestShape:
     fallback_models: tuple[str, ...] = ()
     service_tier: str | None = None
     cache_writes: Literal["none", "5m", "1h"] = "1h"
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,8 @@ def estimate_input_tokens(shape: RequestShape, limits: ModelLimits) -> int:
         return limits.context_window
     images = shape.image_count * (limits.image_tokens or 0)
     text = max(0, shape.text_bytes - shape.image_bytes)
-    return min(limits.context_window, text + INPUT_MARGIN_TOKENS + images)
+    margin = PLAIN_MARGIN_TOKENS if shape.plain else INPUT_MARGIN_TOKENS
+    return min(limits.context_window, text + margin + images)
 
 
 def estimate_output_limit(shape: RequestShape, task_limit: int | None, limits: ModelLimits) -> int:
@@ -119,48 +127,45 @@ def plan_terms(
     output_limit: int,
     min_output: int,
     openrouter: bool,
-    fallbacks: Sequence[tuple[ModelPrice | None, ModelLimits]] = (),
 ) -> Terms | None:
     """The terms of an attempt's bound at the dearest prices the request can reach; None: no price.
 
-    `fallbacks` are the price and limits of each of `shape.fallback_models`, in any order: any of them may answer,
-    so the bound is the maximum over all.
+    They are one model's: where the request itself names fallback models, take `dearest_terms` of all of them.
     """
-    if len(fallbacks) < len(shape.fallback_models):
+    at_tier = price.at_service_tier(shape.service_tier)
+    if at_tier is None:
         return None
-    parts = [_parts(shape, one, its, output_limit) for one, its in ((price, limits), *fallbacks)]
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
+    input_tokens = estimate_input_tokens(shape, limits)
+    dimensions = ["input", "cache_read", *_cache_writes(shape, at_tier)]
+    if shape.beyond_text:
+        dimensions.append("audio_input")
+    input_rate = _dearest(at_tier, dimensions, input_tokens)
+    output_rate = _dearest(at_tier, ["output", "reasoning", "audio_output"], input_tokens)
+    if price.free:
+        input_rate, output_rate = input_rate or 0, output_rate or 0
+    if input_rate is None or (output_rate is None and output_limit):
         return None
     return Terms(
-        input_npm=max(input_npm for input_npm, _, _ in known),
-        output_npm_per_token=shape.answers * max(output for _, output, _ in known),
+        input_npm=input_tokens * input_rate,
+        output_npm_per_token=shape.answers * (output_rate or 0),
         factor=(105, 100) if openrouter else (1, 1),
-        extra_nusd=max(extra for _, _, extra in known),
+        extra_nusd=price.units.get("request", 0) + shape.image_count * price.units.get("image", 0),
         output_limit=output_limit,
         min_output=min(min_output, output_limit),
     )
 
 
-def _parts(
-    shape: RequestShape, listed: ModelPrice | None, limits: ModelLimits, output_limit: int
-) -> tuple[int, int, int] | None:
-    """(input tokens × price, price of an output token, fees) of one model; None: a part has no price."""
-    price = listed.at_service_tier(shape.service_tier) if listed else None
-    if price is None:
-        return None
-    input_tokens = estimate_input_tokens(shape, limits)
-    dimensions = ["input", "cache_read", *_cache_writes(shape, price)]
-    if shape.beyond_text:
-        dimensions.append("audio_input")
-    input_rate = _dearest(price, dimensions, input_tokens)
-    output_rate = _dearest(price, ["output", "reasoning", "audio_output"], input_tokens)
-    if price.free:
-        input_rate, output_rate = input_rate or 0, output_rate or 0
-    if input_rate is None or (output_rate is None and output_limit):
-        return None
-    extra = price.units.get("request", 0) + shape.image_count * price.units.get("image", 0)
-    return input_tokens * input_rate, output_rate or 0, extra
+def dearest_terms(terms: Sequence[Terms]) -> Terms:
+    """Terms whose bound covers each of `terms`: any of several models may answer. Their factors are one."""
+    assert len({one.factor for one in terms}) == 1
+    return Terms(
+        input_npm=max(one.input_npm for one in terms),
+        output_npm_per_token=max(one.output_npm_per_token for one in terms),
+        factor=terms[0].factor,
+        extra_nusd=max(one.extra_nusd for one in terms),
+        output_limit=max(one.output_limit for one in terms),
+        min_output=min(one.min_output for one in terms),
+    )
 
 
 def _dearest(price: ModelPrice, dimensions: Sequence[str], input_tokens: int) -> int | None:

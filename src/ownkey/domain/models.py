@@ -8,6 +8,7 @@ every call. Rules checked against the providers' model lists in November 2026.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ownkey.domain.bounds import ModelLimits
 from ownkey.domain.pricing import ModelPrice
@@ -161,9 +162,12 @@ def _family(pattern: str, context: int, output: int, image: int | None = None) -
 # - Google, "Media resolution": at most 2,240 from Gemini 3 on; before that an image is cut into any number of tiles.
 _FAMILIES: tuple[_Family, ...] = (
     _family(r".*embed.*", BATCH_CONTEXT_TOKENS, 0),
-    _family(r"anthropic/claude-3-.*", 200_000, 4_096, 1_760),
     _family(r"anthropic/claude-3[.-]5.*", 200_000, 8_192, 1_760),
-    _family(r"anthropic/claude-(3[.-]7.*|[a-z]+-4([.-][0-6])?(-\d{8})?)", 1_000_000, 128_000, 1_760),
+    _family(r"anthropic/claude-3[.-]7.*", 200_000, 128_000, 1_760),
+    _family(r"anthropic/claude-3-.*", 200_000, 4_096, 1_760),
+    _family(r"anthropic/claude-opus-4([.-][01])?(-\d{8})?", 200_000, 32_000, 1_760),
+    _family(r"anthropic/claude-(sonnet-4([.-][0-6])?|haiku-4[.-]5|opus-4[.-]5)(-\d{8})?", 1_000_000, 64_000, 1_760),
+    _family(r"anthropic/claude-opus-4[.-]6(-\d{8})?", 1_000_000, 128_000, 1_760),
     _family(r"~?anthropic/claude-.*", 1_000_000, 128_000, 5_263),
     _family(r"openai/gpt-4o-mini.*", 128_000, 16_384, 48_169),
     _family(r"openai/(gpt-4o|chatgpt-4o).*", 128_000, 16_384, 1_445),
@@ -195,17 +199,22 @@ _BYTE_LEVEL = re.compile(
 _NOT_BYTE_LEVEL = re.compile(r"google/(palm|lyria).*")
 
 
+@lru_cache(maxsize=4_096)
+def _look_up(full: str) -> tuple[_Family | None, bool]:
+    """The row of "author/name", and whether its tokenizer is byte-level. Callers choose names, so it is bounded."""
+    family = next((row for row in _FAMILIES if row.pattern.fullmatch(full)), None)
+    return family, _BYTE_LEVEL.fullmatch(full) is not None and _NOT_BYTE_LEVEL.fullmatch(full) is None
+
+
 def limits(provider: str, model: str, price: ModelPrice | None) -> ModelLimits:
     """What is known of a model on a route. `model` is the slug, or the provider's own id with a direct `provider`.
 
     A window that only the price list tells may be rounded down there, so the larger of the two counts.
     """
     author, name, _ = split_slug(model)
-    full = f"{author}/{name}" if author else f"{provider}/{name}"
-    family = next((row for row in _FAMILIES if row.pattern.fullmatch(full)), None)
+    family, byte_level = _look_up(f"{author or provider}/{name}")
     listed_window = price.context_window if price else None
     listed_output = price.max_output_tokens if price else None
-    byte_level = _BYTE_LEVEL.fullmatch(full) is not None and _NOT_BYTE_LEVEL.fullmatch(full) is None
     if family is None:
         window = listed_window or UNKNOWN_CONTEXT_TOKENS
         return ModelLimits(window, listed_output or window, byte_level, None)

@@ -81,7 +81,7 @@ class ModelPrice:
             return self
         own = self.service_tiers.get(tier)
         if own is not None:
-            return replace(self, rates={**self.rates, **own}, service_tiers={})
+            return replace(self, rates={**self.rates, **own}, service_tiers={tier: own})
         return self if tier in DISCOUNT_TIERS or self.free else None
 
 
@@ -187,16 +187,17 @@ class Merged:
 
 
 OPERATOR = "operator"
-"""The source of the operator's own prices: they are taken as they are."""
+CONFIGURED = "ownkey.toml"
+"""The sources of the operator's own prices, set while running and in the file: they are taken as they are."""
 
 
 def merge_prices(overrides: Sequence[ModelPrice], lists: Sequence[PriceList], current: PriceBook | None) -> Merged:
-    """One price a model: the operator's, else the first list's that has it.
+    """One price a model: the operator's, else the first list's that has it; of several overrides the first.
 
     An insane price is left out. A change against `current` by more than 5x, from free or to free, keeps the
     current price until the operator sets one.
     """
-    merged = {(price.provider, price.model): price for price in overrides}
+    merged = {(price.provider, price.model): price for price in reversed(overrides)}
     held_back: list[str] = []
     for price in (price for source in lists for price in source.prices):
         key = (price.provider, price.model)
@@ -207,7 +208,7 @@ def merge_prices(overrides: Sequence[ModelPrice], lists: Sequence[PriceList], cu
             held_back.append(f"{wrong}; left out.")
             continue
         before = current.prices.get(key) if current else None
-        if before is not None and before.source != OPERATOR and is_suspicious_change(before, price):
+        if before is not None and before.source not in (OPERATOR, CONFIGURED) and is_suspicious_change(before, price):
             held_back.append(f"{price.provider} {price.model}: a change by more than 5x or to free; kept as it was.")
             merged[key] = before
         else:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ownkey.domain.booking import AttemptEnd, HoldGranted
+from ownkey.domain.bounds import RequestShape, estimate_input_tokens
 from ownkey.domain.exchange import Origin
 from ownkey.domain.failures import Failure, FailureClass, UpstreamError
 from ownkey.domain.money import format_usd
@@ -40,6 +41,7 @@ class AttemptResult:
     gone: bool = False
     committed: bool = False
     unopenable: bool = False
+    bug: Exception | None = None
     first_content_ms: int | None = None
     body: bytes = b""
     tail: bytes = b""
@@ -49,6 +51,10 @@ class AttemptResult:
 class _Answer:
     body: bytes = b""
     tail: bytes = b""
+
+
+class Unopenable(Exception):
+    """The credential's ciphertext cannot be opened."""
 
 
 class Runner:
@@ -75,6 +81,7 @@ class Runner:
         started_ms = log.elapsed_ms(self._clock.monotonic())
         failure: Failure | None = None
         gone = unopenable = False
+        bug: Exception | None = None
         reply.cancel_on_gone = planned.provider.stops_billing(planned.native_model)
         try:
             try:
@@ -82,9 +89,12 @@ class Runner:
             except UpstreamError as error:
                 progress.sent = error.sent
                 failure = failure_of(error)
-            except ValueError:
+            except Unopenable:
                 unopenable = True
                 failure = Failure(FailureClass.AUTH, "the saved key cannot be opened", unbilled=True)
+            except Exception as error:  # noqa: BLE001 - a bug of ours still ends its hold; it is logged above
+                bug = error
+                failure = Failure(FailureClass.BAD_OUTPUT, "internal error")
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None:
@@ -101,6 +111,7 @@ class Runner:
         )
         return AttemptResult(
             record, end, failure, progress.seen, gone=gone, committed=progress.committed, unopenable=unopenable,
+            bug=bug,
             first_content_ms=progress.first_content_ms, body=answer.body, tail=answer.tail,
         )
 
@@ -121,7 +132,10 @@ class Runner:
         call = log.call
         assert call is not None
         body = self._body(log, planned, hold)
-        secret = self._opener.open(planned.owner, planned.credential)
+        try:
+            secret = self._opener.open(planned.owner, planned.credential)
+        except ValueError as error:
+            raise Unopenable from error
         headers = {**self._product.attribution, **log.request.headers}
         request = planned.provider.request(
             self._origins[planned.provider.id], planned.codec, planned.native_model, body, call.stream, secret, headers
@@ -164,7 +178,7 @@ class Runner:
             model=planned.native_model,
             output_limit=limit,
             include_usage=call.stream and call.endpoint == "chat",
-            max_price=max_price(plan, planned),
+            max_price=max_price(plan, planned, call.shape),
             require_parameters=self._product.strict_parameters and planned.provider.id == "openrouter",
         ))
 
@@ -340,14 +354,15 @@ async def _read_to_end(response: UpstreamResponse) -> None:
         return
 
 
-def max_price(plan: Plan, planned: Planned) -> Mapping[str, str] | None:
+def max_price(plan: Plan, planned: Planned, shape: RequestShape) -> Mapping[str, str] | None:
     """OpenRouter's `provider.max_price` carries the bound's prices: dearer endpoints are refused there."""
     price = planned.price
     if not plan.at_stake or planned.provider.id != "openrouter" or price is None or price.free:
         return None
     limits = {}
+    input_tokens = estimate_input_tokens(shape, planned.limits)
     for name, dimension in (("prompt", "input"), ("completion", "output")):
-        rate = price.dearest(dimension)
+        rate = price.dearest(dimension, input_tokens)
         if rate is not None:
             limits[name] = format_usd(rate)
     return limits

@@ -5,11 +5,13 @@
 """
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from ownkey.domain.booking import AttemptEnd, HoldGranted, HoldRefused, HoldRequest
+from ownkey.domain.errors import StoreError
 from ownkey.domain.failures import Failure, FailureClass
 from ownkey.domain.product import Payers, Product
 from ownkey.domain.receipts import AttemptRecord, Basis, HoldState, Receipt, Skip
@@ -29,6 +31,8 @@ from ownkey.gateway.ports import Books, Clock, Directory, HealthLog, Prices, Rep
 
 HOLD_GRACE_MS = 60_000
 OVERLOAD_RETRY_S = 0.25
+
+logger = logging.getLogger("ownkey")
 
 T = TypeVar("T")
 
@@ -94,6 +98,11 @@ class Gateway:
             await self._refuse(log, gone.refusal, gone.end, reply)
         except Refused as refused:
             await self._refuse(log, refused.refusal, None, reply)
+        except StoreError:
+            raise
+        except Exception:
+            logger.exception("unexpected error in call %s", log.id)
+            await self._refuse(log, _internal(log), None, reply)
 
     async def refuse(self, request: CallRequest, refusal: Refusal, reply: Reply) -> None:
         """A call whose body the door could not read: refused with a receipt, like any other."""
@@ -150,6 +159,9 @@ class Gateway:
             hold = await self._hold(log, planned, tries)
             others = self._others_remain(plan, index, tries)
             result = await house.runner.run(log, planned, hold, tries, reply, others)
+            if result.bug is not None:
+                await self._confess(log, planned, result, reply)
+                return
             if result.unopenable:
                 await self._end_attempt(log, result)
                 unusable |= {planned.credential.id}
@@ -261,6 +273,18 @@ class Gateway:
             await reply.finish(log.request.dialect.encode_stream_error(self.error_fields(log, refusal)))
             return
         await self._refuse(log, refusal, result.end, reply)
+
+    async def _confess(self, log: CallLog, planned: Planned, result: AttemptResult, reply: Reply) -> None:
+        """A bug of ours in the middle of an attempt: the hold ends, the receipt says so, the log has the trace."""
+        logger.error("unexpected error in call %s", log.id, exc_info=result.bug)
+        log.attempts.append(result.record)
+        refusal = _internal(log)
+        if not result.committed:
+            await self._refuse(log, refusal, result.end, reply)
+            return
+        log.refusal, log.status, log.served = refusal, 200, planned
+        await self._end_call(log, result.end)
+        await reply.finish(log.request.dialect.encode_stream_error(self.error_fields(log, refusal)))
 
     async def _refuse(self, log: CallLog, refusal: Refusal, end: AttemptEnd | None, reply: Reply) -> None:
         log.refusal = refusal
@@ -408,6 +432,13 @@ def check_rights(request: CallRequest, task: str | None) -> None:
         why = f"This token is limited to the projects {', '.join(sorted(principal.projects))}."
     if why is not None:
         raise Refused(Refusal(Code.FORBIDDEN, why, "Use a token with the right to do this."))
+
+
+def _internal(log: CallLog) -> Refusal:
+    return Refusal(
+        Code.INTERNAL, "Something broke inside Ownkey; this call was ended and its money settled.",
+        f"Tell the operator the receipt {log.id}; the server's log has the rest.",
+    )
 
 
 def retry_wait_s(failure: Failure) -> float:

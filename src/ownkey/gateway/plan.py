@@ -229,7 +229,7 @@ def _direct_of(inputs: PlanInputs, slug: str) -> tuple[Provider, str, Credential
 
 def _credits_short(inputs: PlanInputs, slug: str, credits_left: int) -> bool:
     """Whether credits cannot even cover the smallest answer of the first model (an unpriced model is told later)."""
-    price = inputs.prices.find("openrouter", slug)
+    price = _find_price(inputs, "openrouter", slug)
     if price is None:
         return credits_left <= 0
     limits = models.limits("openrouter", slug, price)
@@ -238,6 +238,12 @@ def _credits_short(inputs: PlanInputs, slug: str, credits_left: int) -> bool:
         return credits_left <= 0
     smallest = terms.min_output if inputs.product.shrink_to_fit else terms.output_limit
     return ledger.hold_credits(terms.bound_nusd(smallest), inputs.product.credits) > credits_left
+
+
+def _find_price(inputs: PlanInputs, provider: str, model: str) -> ModelPrice | None:
+    """The price at the tier that the request asks for: held and computed at the same rates."""
+    price = inputs.prices.find(provider, model)
+    return None if price is None else price.at_service_tier(inputs.call.shape.service_tier)
 
 
 def _output_limit(inputs: PlanInputs, limits: ModelLimits) -> int:
@@ -286,7 +292,7 @@ class _Builder:
         codec, mode = pair
         body: bytes | None = None
         dropped: tuple[str, ...] = ()
-        price = inputs.prices.find(provider.id, native)
+        price = _find_price(inputs, provider.id, native)
         limits = models.limits(provider.id, slug, price)
         limit = _output_limit(inputs, limits)
         if mode == "translated":
@@ -387,19 +393,14 @@ class _Builder:
     def _dearest(self, terms: Terms) -> Terms | None:
         """With fallback models inside the request, the hold covers the dearest of them."""
         inputs = self.inputs
-        best: Terms | None = terms
+        all_terms = [terms]
         for name in inputs.call.shape.fallback_models:
-            price = inputs.prices.find("openrouter", name)
+            price = _find_price(inputs, "openrouter", name)
             other = _terms(inputs, price, models.limits("openrouter", name, price), openrouter=True)
             if other is None:
                 return None
-            assert best is not None
-            best = Terms(
-                max(best.input_npm, other.input_npm), max(best.output_npm_per_token, other.output_npm_per_token),
-                best.factor, max(best.extra_nusd, other.extra_nusd), max(best.output_limit, other.output_limit),
-                best.min_output,
-            )
-        return best
+            all_terms.append(other)
+        return bounds.dearest_terms(all_terms)
 
 
 T = TypeVar("T")

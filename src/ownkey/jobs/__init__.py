@@ -1,1 +1,1 @@
-"""The clock's door: expiring holds, re-probing credentials, refreshing prices."""
+"""The clock's door: what happens without anyone asking."""

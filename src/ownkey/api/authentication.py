@@ -1,0 +1,57 @@
+"""Who asks: the bearer token of a management request becomes a principal, or one 401 that repeats nothing.
+
+A token whose checksum is wrong never reaches the store.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from ownkey.api.http import Scope
+from ownkey.domain import tokens
+from ownkey.domain.refusals import Code, Refusal, Refused
+from ownkey.domain.workspace import Principal
+
+Authenticate = Callable[[Scope], Awaitable[Principal]]
+
+
+class _Directory(Protocol):
+    async def load_principal(self, token_digest: bytes) -> Principal | None: ...
+
+
+class _Clock(Protocol):
+    def now_ms(self) -> int: ...
+
+
+class BearerAuthentication:
+    """Finds the principal of `Authorization: Bearer ok_…`. Raises Refused(INVALID_TOKEN)."""
+
+    def __init__(self, directory: _Directory, clock: _Clock) -> None:
+        self._directory = directory
+        self._clock = clock
+
+    async def __call__(self, scope: Scope) -> Principal:
+        values = [value for name, value in scope["headers"] if name == b"authorization"]
+        if not values:
+            raise invalid_token("No access token was sent.")
+        if len(values) > 1:
+            raise invalid_token("More than one Authorization header was sent.")
+        scheme, _, token = values[0].partition(b" ")
+        token = token.strip()
+        if scheme.lower() != b"bearer" or not tokens.is_well_formed(token):
+            if token.startswith((b"sk-", b"AIza", b"AQ.")):
+                raise invalid_token("This is a provider key, not an Ownkey access token; it was not used.")
+            raise invalid_token("This is no Ownkey access token.")
+        principal = await self._directory.load_principal(tokens.digest(token))
+        expired = principal is not None and principal.expires_at_ms is not None and (
+            principal.expires_at_ms <= self._clock.now_ms()
+        )
+        if principal is None or expired:
+            raise invalid_token("The access token is unknown, revoked or expired.")
+        return principal
+
+
+def invalid_token(sentence: str) -> Refused:
+    return Refused(Refusal(
+        Code.INVALID_TOKEN, sentence,
+        "Send `Authorization: Bearer ok_…` with a service token of this deployment (`ownkey token add --service`).",
+    ))

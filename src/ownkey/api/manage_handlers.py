@@ -1,0 +1,220 @@
+"""What each route does: unpack the request, call one use case, show the answer. Workspaces, people, tokens, keys."""
+
+from msgspec import UNSET, structs
+
+from ownkey.api import manage_schemas as out
+from ownkey.api import manage_views as show
+from ownkey.api.authorisation import WORKSPACE_FIELDS, Right, forbidden, may
+from ownkey.api.manage_call import Call
+from ownkey.control.credentials import CredentialView
+from ownkey.control.key_test import Outcome
+from ownkey.control.problems import Problem, ProblemCode
+from ownkey.control.tokens import NewToken, ShownToken
+from ownkey.control.workspaces import NewWorkspace
+from ownkey.domain.product import Payers
+from ownkey.domain.workspace import EntitlementState, Role, WorkspaceState
+
+# --- workspaces
+
+
+async def create_workspace(call: Call) -> out.WorkspaceOut:
+    body: out.WorkspaceNew = call.body
+    new = NewWorkspace(body.name, body.external_id, body.plan, body.timezone)
+    return show.workspace(await call.desk.workspaces.create(new, call.actor))
+
+
+async def list_workspaces(call: Call) -> out.WorkspacesOut:
+    query: out.PageQuery = call.query
+    found = await call.desk.workspaces.list(query.after, query.limit)
+    return out.WorkspacesOut(
+        workspaces=[show.workspace(state) for state in found],
+        next_after=found[-1].id if len(found) >= query.limit else None,
+    )
+
+
+async def read_workspace(call: Call) -> out.WorkspaceOut:
+    return show.workspace(call.own)
+
+
+async def change_workspace(call: Call) -> out.WorkspaceOut:
+    """Each field asks for its own right: a host may not lift a suspension, an operator may not switch Always."""
+    changes = {name: value for name, value in structs.asdict(call.body).items() if value is not UNSET}
+    for name in changes:
+        subject = WORKSPACE_FIELDS[name]
+        if not may(call.principal, subject, Right.MANAGE):
+            raise forbidden(call.principal, subject, Right.MANAGE)
+    return show.workspace(await call.desk.workspaces.change(call.own, changes, call.actor))
+
+
+async def delete_workspace(call: Call) -> out.Done:
+    await call.desk.workspaces.delete(call.own, call.actor)
+    return out.Done(message="The workspace, its data key and its credentials are destroyed; receipts and ledger stay.")
+
+
+async def put_entitlement(call: Call) -> out.EntitlementOut:
+    body: out.EntitlementPut = call.body
+    changed = await call.desk.workspaces.set_entitlement(
+        call.own, EntitlementState(body.entitlement), call.actor
+    )
+    return out.EntitlementOut(entitlement=changed.entitlement)
+
+
+# --- people and projects
+
+
+async def list_members(call: Call) -> out.MembersOut:
+    return out.MembersOut(members=[show.member(row) for row in await call.desk.members.list(call.own)])
+
+
+async def put_member(call: Call) -> out.MemberOut:
+    body: out.MemberPut = call.body
+    saved = await call.desk.members.save(
+        call.own, call.path["member"], body.email, body.name, Role(body.role), call.actor
+    )
+    return show.member(saved)
+
+
+async def delete_member(call: Call) -> out.Done:
+    await call.desk.members.delete(call.own, call.path["member"], call.actor)
+    return out.Done(message="The member is removed and gets no more e-mail.")
+
+
+async def list_projects(call: Call) -> out.ProjectsOut:
+    found = await call.desk.projects.list(call.own)
+    return out.ProjectsOut(projects=[out.ProjectOut(project=key, name=name) for key, name in found.items()])
+
+
+async def put_project(call: Call) -> out.ProjectOut:
+    body: out.ProjectPut = call.body
+    await call.desk.projects.save(call.own, call.path["project"], body.name, call.actor)
+    return out.ProjectOut(project=call.path["project"], name=body.name)
+
+
+# --- tokens
+
+
+def _new_token(call: Call) -> NewToken:
+    body: out.TokenNew = call.body
+    return NewToken(
+        body.label, frozenset(body.scopes), frozenset(body.tasks), frozenset(body.projects),
+        show.parse_time("expires_at", body.expires_at),
+    )
+
+
+def _shown(shown: ShownToken) -> out.TokenShown:
+    return out.TokenShown(token=shown.token, row=show.token(shown.row))
+
+
+async def create_token(call: Call) -> out.TokenShown:
+    return _shown(await call.desk.tokens.create(call.own, _new_token(call), call.actor))
+
+
+async def list_tokens(call: Call) -> out.TokensOut:
+    return out.TokensOut(tokens=[show.token(row) for row in await call.desk.tokens.list(call.own)])
+
+
+async def revoke_token(call: Call) -> out.Done:
+    await call.desk.tokens.revoke(call.own, call.path["token"], call.actor)
+    return out.Done(message="The token is revoked; calls with it are refused from now on.")
+
+
+async def create_service_token(call: Call) -> out.TokenShown:
+    return _shown(await call.desk.tokens.create(None, _new_token(call), call.actor))
+
+
+async def list_service_tokens(call: Call) -> out.TokensOut:
+    return out.TokensOut(tokens=[show.token(row) for row in await call.desk.tokens.list(None)])
+
+
+async def revoke_service_token(call: Call) -> out.Done:
+    await call.desk.tokens.revoke(None, call.path["token"], call.actor)
+    return out.Done(message="The service token is revoked; calls with it are refused from now on.")
+
+
+# --- credentials (a workspace's own, and the platform's)
+
+
+async def _sentence(call: Call, workspace: WorkspaceState) -> str:
+    """Who pays from the next call on."""
+    if call.on_platform:
+        return "The platform's own key serves calls that credits pay for."
+    return (await call.desk.status.show(workspace)).sentence
+
+
+async def list_credentials(call: Call) -> out.CredentialsOut:
+    _check_platform(call)
+    return out.CredentialsOut(
+        payer_sentence=await _sentence(call, call.own),
+        credentials=[show.credential(view) for view in call.desk.credentials.list(
+            call.own, tenant=not call.on_platform
+        )],
+    )
+
+
+async def put_credential(call: Call) -> out.CredentialSaved:
+    _check_platform(call)
+    body: out.CredentialPut = call.body
+    saved = await call.desk.credentials.save(
+        call.own, call.path["provider"], body.key, label=body.label, save_anyway=body.save_anyway,
+        address=call.address, actor=call.actor,
+    )
+    works = saved.check.outcome is Outcome.WORKS
+    return out.CredentialSaved(
+        message=saved.message, payer_sentence=await _sentence(call, await _reload(call)), replaced=saved.replaced,
+        cleaned=list(saved.cleaned), warning=None if works else saved.check.sentence,
+        credential=show.credential(saved.view),
+    )
+
+
+async def run_key_test(call: Call) -> out.TestOut:
+    _check_platform(call)
+    body: out.CredentialTest = call.body
+    call.desk.credentials.view(call.own, call.path["provider"])
+    return show.key_test(await call.desk.key_test.run(
+        call.own, call.path["provider"], body.key, address=call.address, actor=call.actor,
+        token_id=call.principal.token_id,
+    ))
+
+
+async def enable_credential(call: Call) -> out.CredentialChanged:
+    return await _switch(call, True, "The key is enabled and used from the next call on.")
+
+
+async def disable_credential(call: Call) -> out.CredentialChanged:
+    return await _switch(call, False, "The key is disabled: kept encrypted and not used until it is enabled again.")
+
+
+async def delete_credential(call: Call) -> out.CredentialChanged:
+    _check_platform(call)
+    query: out.DisconnectQuery = call.query
+    provider = call.path["provider"]
+    await call.desk.credentials.disconnect(call.own, provider, query.acknowledge_ai_stops, call.actor)
+    after = await _reload(call)
+    return _changed("The key is disconnected and destroyed.", await _sentence(call, after),
+                    call.desk.credentials.view(after, provider))
+
+
+async def _switch(call: Call, enabled: bool, message: str) -> out.CredentialChanged:
+    _check_platform(call)
+    view = await call.desk.credentials.set_enabled(call.own, call.path["provider"], enabled, call.actor)
+    return _changed(message, await _sentence(call, await _reload(call)), view)
+
+
+def _changed(message: str, sentence: str, view: CredentialView) -> out.CredentialChanged:
+    return out.CredentialChanged(message=message, payer_sentence=sentence, credential=show.credential(view))
+
+
+async def _reload(call: Call) -> WorkspaceState:
+    if call.on_platform:
+        return await call.desk.workspaces.platform(call.actor)
+    return await call.desk.workspaces.find(call.own.id)
+
+
+def _check_platform(call: Call) -> None:
+    """A product without credits ships no key of its own."""
+    if call.on_platform and call.desk.product.payers is Payers.BYOK_ONLY:
+        raise Problem(
+            ProblemCode.INVALID, f"{call.desk.product.name} has no platform key: the customer's own key always pays.",
+            "Save the key in the customer's workspace.", param="provider",
+        )
+

@@ -1,0 +1,486 @@
+"""What the management API takes and gives, as explicit schemas: a field that is not here is refused.
+
+Amounts are decimal strings: `…_usd` in dollars for people, `…_nusd` in whole nano-USD for machines, exact both.
+Times are RFC 3339 in UTC.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+Text = Annotated[str, Meta(max_length=200)]
+Limit = Annotated[int, Meta(ge=1, le=200, description="How many rows at most.")]
+ProviderName = Annotated[str, Meta(description="openrouter, anthropic, openai or google.")]
+Usd = Annotated[str, Meta(description="An exact amount in US dollars, as decimal digits.", examples=["12.40"])]
+Nusd = Annotated[str, Meta(description="The same amount in whole nano-USD (10^-9 dollars).", examples=["12400000000"])]
+Time = Annotated[str, Meta(description="RFC 3339, UTC.", examples=["2026-11-22T08:00:00Z"])]
+
+
+class Request(Struct, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class Answer(Struct, kw_only=True):
+    pass
+
+
+# --- requests
+
+
+class WorkspaceNew(Request):
+    """A new workspace. Its first entitlement follows from the plan."""
+
+    name: Text
+    external_id: Annotated[str, Meta(description="Your own id for this customer; unique.")] = ""
+    plan: Annotated[str, Meta(description="A plan of the product; empty: the default plan.")] = ""
+    timezone: Annotated[str, Meta(description="IANA zone in which months are counted.")] = "UTC"
+
+
+class WorkspaceChange(Request):
+    """Only the fields that are sent change."""
+
+    name: Text | UnsetType = UNSET
+    plan: str | UnsetType = UNSET
+    timezone: str | UnsetType = UNSET
+    always_use_key: Annotated[bool, Meta(description="ON: credits are never used.")] | UnsetType = UNSET
+    credits_if_key_fails: bool | UnsetType = UNSET
+    credits_if_key_fails_limit: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
+    on_direct_auth_failure: Literal["fallback", "fail"] | UnsetType = UNSET
+    status: Literal["active", "suspended"] | UnsetType = UNSET
+
+
+class MemberPut(Request):
+    email: Text
+    name: Text = ""
+    role: Literal["owner", "admin", "member", "viewer"] = "member"
+
+
+class ProjectPut(Request):
+    name: Text
+
+
+class TokenNew(Request):
+    """A token's rights: empty lists mean all tasks, all projects."""
+
+    label: Text
+    scopes: list[Literal["call", "manage"]] = msgspec.field(default_factory=lambda: ["call"])
+    tasks: list[str] = []
+    projects: list[str] = []
+    expires_at: Time | None = None
+
+
+class CredentialPut(Request):
+    """A provider key. It is tested for free, sealed, and never shown again."""
+
+    key: Annotated[str, Meta(min_length=1, max_length=8192, description="The provider's API key. Write-only.")]
+    label: Text = ""
+    save_anyway: Annotated[bool, Meta(description="Store unverified if the provider cannot be reached.")] = False
+
+
+class CredentialTest(Request):
+    """The typed key, or (without one) the saved key."""
+
+    key: Annotated[str, Meta(max_length=8192, description="The provider's API key. Write-only.")] | None = None
+
+
+class FeaturePut(Request):
+    on: bool | None = None
+    settings: dict[str, int] = {}
+
+
+class CapPut(Request):
+    """null or "" is no cap, "0" is no AI. Every save counts at once."""
+
+    cap_usd: Annotated[str, Meta(max_length=60, examples=["50.00"])] | None
+    threshold_percent: Annotated[int, Meta(ge=1, le=100)] | None = None
+
+
+class GrantNew(Request):
+    amount_credits: int
+    origin: Literal["plan", "topup", "promo", "operator"] = "operator"
+    expires_at: Time | None = None
+
+
+class EntitlementPut(Request):
+    entitlement: Literal["included", "none", "active", "cancelling", "grace", "inactive"]
+
+
+class PriceOverride(Request):
+    """A model's price in USD per million tokens, by dimension (input, output, cache_read, …)."""
+
+    provider: ProviderName
+    model: Annotated[str, Meta(description="The provider's own model id.")]
+    usd_per_million: dict[str, str] = {}
+    free: bool = False
+
+
+class PricesPut(Request):
+    overrides: Annotated[list[PriceOverride], Meta(min_length=1, max_length=500)]
+
+
+class Nothing(Request):
+    """An empty object, or no body at all."""
+
+
+# --- query strings
+
+
+class NoQuery(Request):
+    pass
+
+
+class PageQuery(Request):
+    after: str | None = None
+    limit: Limit = 50
+
+
+class LimitQuery(Request):
+    limit: Limit = 50
+
+
+class DisconnectQuery(Request):
+    acknowledge_ai_stops: Annotated[
+        bool, Meta(description="Needed to disconnect OpenRouter while Always use this key is on.")
+    ] = False
+
+
+class ReceiptQuery(Request):
+    task: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    funding: Literal["byok", "credits"] | None = None
+    code: str | None = None
+    refused: bool | None = None
+    conversation: str | None = None
+    project: str | None = None
+    since: Time | None = None
+    until: Time | None = None
+    before: Annotated[str, Meta(description="Pages backwards: a receipt's id, exclusive.")] | None = None
+    limit: Limit = 50
+
+
+class SpendQuery(Request):
+    by: str = "task"
+    month: Annotated[str, Meta(description="Such as 2026-11; this month if left out.")] | None = None
+
+
+# --- answers
+
+
+class CredentialOut(Answer):
+    """A provider's card. Nothing of the key but its hint."""
+
+    provider: ProviderName
+    state: str
+    sentence: str
+    required: bool
+    hint: str | None = None
+    label: str | None = None
+    status: str | None = None
+    health: str | None = None
+    health_signal: str | None = None
+    version: int | None = None
+    saved_at: Time | None = None
+
+
+class WorkspaceOut(Answer):
+    id: str
+    external_id: str
+    name: str
+    plan: str
+    status: str
+    timezone: str
+    entitlement: str
+    always_use_key: bool
+    credits_if_key_fails: bool
+    credits_if_key_fails_limit: int | None
+    on_direct_auth_failure: str
+    created_at: Time
+
+
+class WorkspacesOut(Answer):
+    workspaces: list[WorkspaceOut]
+    next_after: Annotated[str, Meta(description="Send it as `after` for the next page.")] | None
+
+
+class MemberOut(Answer):
+    member: str
+    email: str
+    name: str
+    role: str
+
+
+class MembersOut(Answer):
+    members: list[MemberOut]
+
+
+class ProjectOut(Answer):
+    project: str
+    name: str
+
+
+class ProjectsOut(Answer):
+    projects: list[ProjectOut]
+
+
+class TokenOut(Answer):
+    """A token without its secret."""
+
+    id: str
+    kind: str
+    label: str
+    last4: str
+    scopes: list[str]
+    tasks: list[str]
+    projects: list[str]
+    created_at: Time
+    expires_at: Time | None
+    revoked_at: Time | None
+
+
+class TokenShown(Answer):
+    """`token` is shown this once; a repeated request (Idempotency-Key) answers null."""
+
+    token: str | None
+    row: TokenOut
+
+
+class TokensOut(Answer):
+    tokens: list[TokenOut]
+
+
+class CredentialsOut(Answer):
+    payer_sentence: str
+    credentials: list[CredentialOut]
+
+
+class CredentialSaved(Answer):
+    message: str
+    payer_sentence: str
+    replaced: bool
+    cleaned: Annotated[list[str], Meta(description="What was taken off the pasted text.")]
+    warning: Annotated[str, Meta(description="Set where the key is saved but does not work fully.")] | None
+    credential: CredentialOut
+
+
+class CredentialChanged(Answer):
+    message: str
+    payer_sentence: str
+    credential: CredentialOut
+
+
+class ReachOut(Answer):
+    task: str
+    model: str
+    state: Literal["works", "refused", "not_tested"]
+    reason: str
+
+
+class TestOut(Answer):
+    """What a Test found: one of six outcomes, in words, and what to do."""
+
+    provider: ProviderName
+    outcome: Literal["wrong_kind", "rejected", "unreachable", "works_no_balance", "restricted", "works"]
+    sentence: str
+    fix: str
+    hint: str
+    cleaned: list[str]
+    belongs_to: str | None
+    reach: list[ReachOut]
+    model: str | None
+    latency_ms: int | None
+    cost_usd: Usd | None
+    cost_nusd: Nusd | None
+    paid_call: str
+    limit_usd: Usd | None
+    limit_left_usd: Usd | None
+    limit_reset: str | None
+    expires_at: str | None
+    receipt: str | None
+
+
+class FeatureOut(Answer):
+    task: str
+    title: str
+    on: bool
+    endpoint: str
+    models: list[str]
+    settings: dict[str, int]
+
+
+class FeaturesOut(Answer):
+    features: list[FeatureOut]
+
+
+class CapOut(Answer):
+    """The cap in force and its month. `cap_usd` null: no cap."""
+
+    cap_usd: Usd | None
+    cap_nusd: Nusd | None
+    threshold_percent: int
+    state: Literal["active", "paused"]
+    pause_reason: str | None
+    sentence: str
+    month: str
+    starts_at: Time
+    resets_at: Time
+    timezone: str
+    spent_usd: Usd
+    spent_nusd: Nusd
+    held_usd: Usd
+    held_nusd: Nusd
+    left_usd: Usd | None
+    left_nusd: Nusd | None
+    overage_usd: Usd
+    overage_nusd: Nusd
+    version: int
+
+
+class CreditsOut(Answer):
+    balance_credits: int
+    held_credits: int
+    free_credits: int
+
+
+class RowsOut(Answer):
+    """Rows as the books keep them, amounts as decimal strings, newest first."""
+
+    rows: list[dict[str, Any]]
+
+
+class ReceiptsOut(Answer):
+    receipts: list[dict[str, Any]]
+    next_before: str | None
+
+
+class WhyOut(Answer):
+    receipt: str
+    why: str
+
+
+class SpendOut(Answer):
+    by: str
+    month: str
+    starts_at: Time
+    ends_at: Time
+    total_usd: Usd
+    total_nusd: Nusd
+    rows: list[dict[str, Any]]
+
+
+class MeterOut(Answer):
+    conversation: str
+    calls: int
+    cost_usd: Usd
+    cost_nusd: Nusd
+    unknown_cost_calls: int
+    charge_credits: int
+    first_at: Time | None
+    last_at: Time | None
+
+
+class FixOut(Answer):
+    text: str
+    url: str | None
+
+
+class StatusOut(Answer):
+    """Whether AI is on, who pays now, and the one fix where nobody can."""
+
+    state: Literal["on", "paused", "off", "needs_attention"]
+    headline: str
+    sentence: str
+    payer: Literal["your_key", "credits", "nobody"]
+    row: Annotated[str, Meta(description="The matching row of the payer decision, F1 to F13.")]
+    routes: list[str]
+    code: str | None
+    fix: FixOut | None
+    attention: list[str]
+    resets_at: Time | None
+
+
+class EntitlementOut(Answer):
+    entitlement: str
+
+
+class PriceOut(Answer):
+    provider: ProviderName
+    model: str
+    usd_per_million: dict[str, Usd]
+    free: bool
+    source: str
+
+
+class PricesOut(Answer):
+    version: int
+    created_by: str
+    prices: list[PriceOut]
+
+
+class FindingOut(Answer):
+    check: str
+    workspace: str | None
+    ids: list[str]
+    detail: str
+
+
+class VerifyOut(Answer):
+    clean: bool
+    checked_at: Time
+    findings: list[FindingOut]
+    assumptions: list[str]
+
+
+class TaskOut(Answer):
+    task: str
+    title: str
+    endpoint: str
+    models: list[str]
+    default_on: bool
+    settings: dict[str, int]
+
+
+class PlanOut(Answer):
+    plan: str
+    title: str
+    byok: str
+    grant_credits: int
+    minimum_balance_credits: int
+
+
+class ProductOut(Answer):
+    name: str
+    preset: str
+    payers: str
+    providers: list[str]
+    default_plan: str
+    tasks: list[TaskOut]
+    plans: list[PlanOut]
+    credit_usd: Usd
+    openrouter_fee_percent: str
+
+
+class Done(Answer):
+    message: str
+
+
+class ErrorBody(Answer):
+    """`code` is stable; docs/errors.md lists all of them."""
+
+    code: str
+    message: str
+    fix: FixOut
+    param: str | UnsetType = UNSET
+    retry_after_s: int | UnsetType = UNSET
+    details: dict[str, Any] | UnsetType = UNSET
+    id: Annotated[str, Meta(description="Tell it to the operator.")] | UnsetType = UNSET
+
+
+class ErrorOut(Answer):
+    error: ErrorBody
+
+
+def decode(body: bytes, kind: type[Request]) -> Any:
+    """A request body. Raises msgspec.ValidationError or DecodeError."""
+    return msgspec.json.decode(body or b"{}", type=kind)

@@ -1,0 +1,274 @@
+"""Where the rooms meet: adapters are built here and handed to the use cases that asked for them. No rule lives here.
+
+`build` puts one process together on one data directory; `serve` runs it behind uvicorn; `build_app` lends it to a
+command that found no server running.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import uvicorn
+
+from ownkey import __version__
+from ownkey.api.app import FrontDoor
+from ownkey.api.authentication import BearerAuthentication
+from ownkey.api.dataplane import DataPlane, DataPlaneApp, DataPlaneLimits
+from ownkey.api.manage import manage_app
+from ownkey.api.statuses import STATUSES
+from ownkey.control.desk import make_desk
+from ownkey.control.price_sync import sync_prices
+from ownkey.dialects.openai_chat import OpenAIDialect, OpenRouterDialect
+from ownkey.domain import tokens
+from ownkey.domain.errors import StoreError
+from ownkey.domain.exchange import Origin
+from ownkey.domain.secret import Secret
+from ownkey.domain.workspace import Credential, Principal, Sealed, TokenKind, WorkspaceState, WrappedDek
+from ownkey.gateway.attempt import Runner
+from ownkey.gateway.circuits import Circuits
+from ownkey.gateway.codecs import Provider
+from ownkey.gateway.complete import Gateway, House
+from ownkey.gateway.explain import Explainer
+from ownkey.jobs.rounds import expire_holds_job, price_sync_job, verify_job
+from ownkey.jobs.scheduler import Scheduler
+from ownkey.providers.anthropic import AnthropicProvider
+from ownkey.providers.egress import parse_origin
+from ownkey.providers.google import GoogleProvider
+from ownkey.providers.openai import OpenAIProvider
+from ownkey.providers.openrouter import OpenRouterProvider
+from ownkey.providers.prices import ListedPrices
+from ownkey.providers.upstream import Upstream
+from ownkey.settings.product import Settings
+from ownkey.store.sqlite import SQLiteStore
+from ownkey.vault.envelope import Vault
+from ownkey.vault.keyset import Keyset, load_keyset
+from ownkey.vault.process import harden_process
+
+logger = logging.getLogger("ownkey")
+
+DATABASE_NAME = "ownkey.db"
+MASTER_KEY_NAME = "master.key"
+RUN_FILE_NAME = "run.json"
+AUDIT_KEY_NAME = "audit.key"
+
+
+class SystemClock:
+    """The machine's clock and its randomness."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def chance(self) -> float:
+        return secrets.randbelow(1 << 32) / (1 << 32)
+
+    def new_id(self, prefix: str) -> str:
+        """Time-sortable: 12 hex digits of milliseconds, then 80 random bits."""
+        return f"{prefix}_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+class VaultOpener:
+    """Opens a credential for one send. The workspace's own id goes in, so that a swapped row fails."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def open(self, workspace: WorkspaceState, credential: Credential) -> Secret:
+        c = credential
+        return self._vault.open(workspace.id, workspace.dek, c.provider, c.id, c.version, c.origin, c.sealed)
+
+
+class BootDirectory:
+    """The store's directory, and one more principal: this process's own operator."""
+
+    def __init__(self, store: SQLiteStore, operator_digest: bytes) -> None:
+        self._store = store
+        self._digest = operator_digest
+        self._operator = Principal("operator", TokenKind.OPERATOR, None, frozenset({"call", "manage"}), "this process")
+
+    async def load_principal(self, token_digest: bytes) -> Principal | None:
+        if token_digest == self._digest:
+            return self._operator
+        return await self._store.load_principal(token_digest)
+
+    async def load_workspace(self, workspace_id: str) -> WorkspaceState | None:
+        return await self._store.load_workspace(workspace_id)
+
+    async def load_platform(self) -> WorkspaceState | None:
+        return await self._store.load_platform()
+
+
+@dataclass(slots=True)
+class BuiltApp:
+    """`asgi` serves everything; `operator_token` is valid for this process only."""
+
+    asgi: FrontDoor
+    operator_token: str
+    scheduler: Scheduler
+    _store: SQLiteStore
+    _upstream: Upstream
+
+    async def aclose(self) -> None:
+        """Stop the jobs, close the sockets, commit what waits."""
+        await self.scheduler.stop()
+        await self._upstream.aclose()
+        await self._store.close()
+
+
+def find_master_key(settings: Settings, environ: MutableMapping[str, str]) -> None:
+    """Where the environment names no keyset, the one that `ownkey init` put beside the configuration is used."""
+    beside = settings.config_path.parent / MASTER_KEY_NAME
+    if not environ.get("OWNKEY_MASTER_KEY") and not environ.get("OWNKEY_MASTER_KEY_FILE") and beside.exists():
+        environ["OWNKEY_MASTER_KEY_FILE"] = str(beside)
+
+
+async def build_app(settings: Settings, environ: MutableMapping[str, str]) -> BuiltApp:
+    """Put the process together. Raises KeysetError, StoreError or ValueError with a sentence for the operator."""
+    find_master_key(settings, environ)
+    keyset = load_keyset(environ)
+    clock = SystemClock()
+    settings.server.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = SQLiteStore.open(
+        settings.server.data_dir / DATABASE_NAME, clock_ms=clock.now_ms, boot_id=clock.new_id("boot"),
+        audit_key=open_audit_key(settings.server.data_dir, keyset),
+    )
+    try:
+        keyset.require(store.kek_ids())
+        return await _build(settings, store, Vault(keyset, store.instance_id), clock)
+    except BaseException:
+        await store.close()
+        raise
+
+
+def open_audit_key(data_dir: Path, keyset: Keyset) -> bytes:
+    """The key of the audit chains, sealed under the master key in a file of its own beside the database; made with
+    it. A database whose file is lost is refused: a new key would make every old entry look forged."""
+    path, vault = data_dir / AUDIT_KEY_NAME, Vault(keyset, AUDIT_KEY_NAME)
+    if not path.exists():
+        if (data_dir / DATABASE_NAME).exists():
+            raise StoreError(f"{path} is missing. Restore it from the same backup as the database.")
+        dek = vault.new_dek(AUDIT_KEY_NAME)
+        sealed = vault.seal_secret(AUDIT_KEY_NAME, dek, "audit", os.urandom(32))
+        write_private(path, msgspec.json.encode({"dek": dek, "sealed": sealed}))
+    kept = msgspec.json.decode(path.read_bytes(), type=_AuditKey)
+    return vault.open_secret(AUDIT_KEY_NAME, kept.dek, "audit", kept.sealed)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Whole or not at all, readable by the owner only."""
+    fresh = path.with_name(path.name + ".new")
+    with contextlib.suppress(FileNotFoundError):
+        fresh.unlink()
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+class _AuditKey(msgspec.Struct):
+    dek: WrappedDek
+    sealed: Sealed
+
+
+async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: SystemClock) -> BuiltApp:
+    product = settings.product
+    origins: Mapping[str, Origin] = {name: parse_origin(url) for name, url in settings.origins.items()}
+    upstream = Upstream(
+        connect_s=product.routing.connect_s, allow_insecure_origins=settings.allow_insecure_origins
+    )
+    provider_list: tuple[Provider, ...] = (OpenRouterProvider(), OpenAIProvider(), AnthropicProvider(), GoogleProvider())
+    providers = {p.id: p for p in provider_list}
+    listed = ListedPrices(upstream, origins["openrouter"])
+    if store.current().version == 0:
+        await sync_prices(listed, store, settings.price_overrides, at_ms=clock.now_ms(), fetch=False)
+    scheduler = Scheduler([
+        expire_holds_job(store, clock.now_ms),
+        verify_job(store, clock.now_ms),
+        price_sync_job(listed, store, settings.price_overrides, clock.now_ms, fetch=settings.price_sync.on,
+                       interval_s=settings.price_sync.interval_s),
+    ])
+    operator_token = tokens.make_token(os.urandom(40))
+    directory = BootDirectory(store, tokens.digest(operator_token))
+    opener = VaultOpener(vault)
+    runner = Runner(product=product, origins=origins, opener=opener, upstream=upstream, clock=clock)
+    house = House(
+        product=product, providers=providers, directory=directory, books=store, prices=store, health=store,
+        clock=clock, circuits=Circuits(), runner=runner, statuses=STATUSES,
+    )
+    gateway = Gateway(house)
+    plane = DataPlane(
+        gateway=gateway, explainer=Explainer(gateway, house), directory=directory, prices=store, clock=clock,
+        product=product, openai=OpenAIDialect(), openrouter=OpenRouterDialect(),
+        limits=DataPlaneLimits(settings.limits.body_bytes, settings.limits.body_idle_s, settings.limits.in_flight),
+    )
+    desk = make_desk(
+        store=store, directory=directory, books=store, prices=store, auditor=store, sealer=vault, opener=opener,
+        upstream=upstream, providers=providers, origins=origins, clock=clock, product=product,
+    )
+    manage = manage_app(desk, BearerAuthentication(directory, clock), store, clock)
+
+    async def ready() -> str | None:
+        return None if await store.check_writable() else "the database cannot be written"
+
+    door = FrontDoor(
+        data_plane=DataPlaneApp(plane), manage=manage, ready=ready,
+        allowed_hosts=settings.server.allowed_hosts,
+    )
+    return BuiltApp(door, operator_token, scheduler, store, upstream)
+
+
+def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
+    """Run until SIGTERM or SIGINT: stop listening, let calls in flight end, settle, exit."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    harden_process()
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(_serve(settings, environ))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+async def _serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
+    built = await build_app(settings, environ)
+    run_file = settings.server.data_dir / RUN_FILE_NAME
+    try:
+        config = uvicorn.Config(
+            built.asgi, host=settings.server.host, port=settings.server.port, http="httptools", lifespan="off",
+            access_log=False, log_config=None, server_header=False, interface="asgi3",
+            timeout_graceful_shutdown=int(settings.server.shutdown_s), backlog=4096,
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.ensure_future(server.serve())
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for this
+            await asyncio.sleep(0.01)
+        if server.started:
+            built.scheduler.start()
+            url = _announce(server, run_file, built.operator_token)
+            logger.info("ownkey %s serves %s at %s", __version__, settings.product.name, url)
+        await serving
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            run_file.unlink()
+        await built.aclose()
+
+
+def _announce(server: uvicorn.Server, run_file: Path, token: str) -> str:
+    """Leave the address and this boot's operator token for the command line, readable by the owner only."""
+    host, port = server.servers[0].sockets[0].getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    write_private(run_file, msgspec.json.encode({"url": url, "pid": os.getpid(), "token": token}))
+    return url

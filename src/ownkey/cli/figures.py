@@ -1,0 +1,335 @@
+"""`ownkey cap`, `feature`, `credits`, `receipts`, `why`, `explain`, `verify`, `prices`: figures and reasons."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ownkey.cli import output
+from ownkey.cli.connection import Connection, segment
+from ownkey.cli.output import JsonFlag, WorkspaceOption
+from ownkey.cli.problems import CliError
+from ownkey.cli.workspace_choice import choose_workspace
+
+cap_app = typer.Typer(no_args_is_help=True, help="The monthly spend cap.")
+feature_app = typer.Typer(no_args_is_help=True, help="Task switches.")
+credits_app = typer.Typer(no_args_is_help=True, help="Credits (products that have them).")
+
+
+def _show_cap(row: dict[str, Any]) -> None:
+    output.say(row["sentence"])
+    output.fields({
+        "held by calls in flight": f"US${row['held_usd']}",
+        "left": f"US${row['left_usd']}" if row["left_usd"] else None,
+        "alert at": f"{row['threshold_percent']}%", "time zone": row["timezone"],
+    })
+
+
+@cap_app.command("show")
+def show_cap(workspace: WorkspaceOption = None, as_json: JsonFlag = False) -> None:
+    """Show the cap and where this month stands."""
+    with Connection() as api:
+        found = api.manage("GET", f"{choose_workspace(api, workspace)}/cap")
+    output.emit(found, as_json, _show_cap)
+
+
+@cap_app.command("set")
+def set_cap(
+    amount: Annotated[str, typer.Argument(help="US dollars a month, such as 50. 0 is no AI.")],
+    threshold: Annotated[int | None, typer.Option(help="Alert at this percentage of the cap.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Set the cap; it counts at once."""
+    _put_cap(amount, threshold, workspace, as_json)
+
+
+@cap_app.command("clear")
+def clear_cap(workspace: WorkspaceOption = None, as_json: JsonFlag = False) -> None:
+    """Remove the cap."""
+    _put_cap(None, None, workspace, as_json)
+
+
+def _put_cap(amount: str | None, threshold: int | None, workspace: str | None, as_json: bool) -> None:
+    body: dict[str, Any] = {"cap_usd": amount}
+    if threshold is not None:
+        body["threshold_percent"] = threshold
+    with Connection() as api:
+        saved = api.manage("PUT", f"{choose_workspace(api, workspace)}/cap", body)
+    output.emit(saved, as_json, _show_cap)
+
+
+@feature_app.command("list")
+def list_features(workspace: WorkspaceOption = None, as_json: JsonFlag = False) -> None:
+    """List tasks with their switches."""
+    with Connection() as api:
+        found = api.manage("GET", f"{choose_workspace(api, workspace)}/features")
+    output.emit(found, as_json, lambda page: output.table(
+        ("task", "title", "on", "models", "settings"),
+        [(f["task"], f["title"], f["on"], f["models"], [f"{k}={v}" for k, v in f["settings"].items()])
+         for f in page["features"]],
+        empty="This product has no tasks.",
+    ))
+
+
+TaskName = Annotated[str, typer.Argument(help="The task, as `ownkey feature list` names it.")]
+
+
+@feature_app.command("on")
+def feature_on(task: TaskName, workspace: WorkspaceOption = None, as_json: JsonFlag = False) -> None:
+    """Switch a task on."""
+    _put_feature(task, {"on": True}, workspace, as_json)
+
+
+@feature_app.command("off")
+def feature_off(task: TaskName, workspace: WorkspaceOption = None, as_json: JsonFlag = False) -> None:
+    """Switch a task off: its next call is refused."""
+    _put_feature(task, {"on": False}, workspace, as_json)
+
+
+@feature_app.command("set")
+def feature_set(
+    task: TaskName,
+    settings: Annotated[list[str], typer.Argument(help="NAME=NUMBER, such as threshold=85.")],
+    workspace: WorkspaceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Set a task's own knobs."""
+    knobs = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not value.isascii() or not value.isdigit():
+            raise CliError(f"{setting[:40]!r} is not NAME=NUMBER.", "Write it as threshold=85.")
+        knobs[name] = int(value)
+    _put_feature(task, {"settings": knobs}, workspace, as_json)
+
+
+def _put_feature(task: str, body: dict[str, Any], workspace: str | None, as_json: bool) -> None:
+    with Connection() as api:
+        saved = api.manage("PUT", f"{choose_workspace(api, workspace)}/features/{segment(task)}", body)
+
+    def human(row: dict[str, Any]) -> None:
+        knobs = "".join(f", {k}={v}" for k, v in row["settings"].items())
+        output.say(f"{row['title']} is {'on' if row['on'] else 'off'}{knobs}.")
+
+    output.emit(saved, as_json, human)
+
+
+@credits_app.command("show")
+def show_credits(workspace: WorkspaceOption = None, as_json: JsonFlag = False) -> None:
+    """Show the balance."""
+    with Connection() as api:
+        found = api.manage("GET", f"{choose_workspace(api, workspace)}/credits")
+    output.emit(found, as_json, _show_credits)
+
+
+def _show_credits(row: dict[str, Any]) -> None:
+    output.say(f"{row['balance_credits']} credits, {row['held_credits']} of them held by calls in flight.")
+
+
+@credits_app.command("grant")
+def grant_credits(
+    amount: Annotated[int, typer.Argument(help="How many credits.")],
+    origin: Annotated[str, typer.Option(help="plan, topup, promo or operator.")] = "operator",
+    expires: Annotated[str | None, typer.Option(help="RFC 3339; never if left out.")] = None,
+    once: Annotated[str | None, typer.Option("--once", help="A key of yours: the same key grants once.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Grant credits."""
+    with Connection() as api:
+        path = choose_workspace(api, workspace)
+        row = api.request(
+            "POST", f"/manage/v1{path}/credits/grants",
+            body={"amount_credits": amount, "origin": origin, "expires_at": expires},
+            headers={"idempotency-key": once} if once else {},
+        )
+    output.emit(row, as_json, _show_credits)
+
+
+@credits_app.command("ledger")
+def show_ledger(
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many entries.")] = 50,
+    workspace: WorkspaceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show ledger entries, newest first."""
+    with Connection() as api:
+        found = api.manage("GET", f"{choose_workspace(api, workspace)}/credits/ledger", limit=limit)
+
+    def human(page: dict[str, Any]) -> None:
+        rows = [
+            (entry.get("at"), entry.get("kind"), posting.get("source"), posting.get("destination"),
+             posting.get("amount_credits"), entry.get("idem_key"))
+            for entry in page["rows"] for posting in entry.get("postings", [{}])
+        ]
+        output.table(("time", "kind", "from", "to", "credits", "key"), rows, empty="No entries yet.")
+
+    output.emit(found, as_json, human)
+
+
+def list_receipts(
+    task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None,
+    funding: Annotated[str | None, typer.Option(help="byok or credits.")] = None,
+    code: Annotated[str | None, typer.Option(help="Only this refusal code.")] = None,
+    refused: Annotated[bool | None, typer.Option("--refused/--answered", help="One of the two.")] = None,
+    conversation: Annotated[str | None, typer.Option(help="Only this conversation.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only this project.")] = None,
+    since: Annotated[str | None, typer.Option(help="RFC 3339.")] = None,
+    until: Annotated[str | None, typer.Option(help="RFC 3339.")] = None,
+    before: Annotated[str | None, typer.Option(help="Page backwards from this receipt.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
+    workspace: WorkspaceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List receipts, newest first."""
+    with Connection() as api:
+        found = api.manage(
+            "GET", f"{choose_workspace(api, workspace)}/receipts", task=task, model=model, provider=provider,
+            funding=funding, code=code, refused=refused, conversation=conversation, project=project, since=since,
+            until=until, before=before, limit=limit,
+        )
+
+    def human(page: dict[str, Any]) -> None:
+        output.table(
+            ("receipt", "time", "task", "model", "paid by", "outcome", "cost US$", "credits"),
+            [(r["id"], r.get("at"), r.get("task"), r.get("served_model") or r.get("requested_model"),
+              r.get("funding") if r.get("attempts") else None, r.get("code") or "ok", r.get("cost_usd"),
+              r.get("charge_credits")) for r in page["receipts"]],
+            empty="No calls match.",
+        )
+        if page["next_before"]:
+            output.say(f"More: add --before {page['next_before']}")
+
+    output.emit(found, as_json, human)
+
+
+def why(
+    receipt: Annotated[str, typer.Argument(help="The receipt's id (header x-ownkey-receipt of the answer).")],
+    workspace: WorkspaceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say in plain words who paid for a call, and why."""
+    with Connection() as api:
+        path = choose_workspace(api, workspace)
+        found = api.manage("GET", f"{path}/receipts/{segment(receipt)}/why")
+    output.emit(found, as_json, lambda row: output.say(row["why"]))
+
+
+def explain(
+    task: Annotated[str | None, typer.Option(help="A task of the product.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model's slug, such as openai/gpt-4.1-mini.")] = None,
+    text: Annotated[str, typer.Option(help="The prompt whose size counts.")] = "Hello",
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="The output limit.")] = None,
+    project: Annotated[str | None, typer.Option(help="As a call of this project.")] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what a call would do now, and why, without making it."""
+    if (task is None) == (model is None):
+        raise CliError("Name a task or a model, one of the two.", "For example: ownkey explain --task draft-reply.")
+    with Connection() as api:
+        path = choose_workspace(api, workspace)
+        named = api.manage("GET", path)["id"]
+        tasks = {t["task"]: t for t in api.manage("GET", "/product")["tasks"]}
+        body: dict[str, Any] = {"model": f"task:{task}" if task else model}
+        if task in tasks and tasks[task]["endpoint"] == "embeddings":
+            body["input"] = text
+        else:
+            body["messages"] = [{"role": "user", "content": text}]
+        if max_tokens is not None:
+            body["max_tokens"] = max_tokens
+        headers = {"x-ownkey-workspace": named, **({"x-ownkey-project": project} if project else {})}
+        found = api.request("POST", "/v1/explain", body=body, headers=headers)
+    output.emit(found, as_json, _show_explained)
+
+
+def _show_explained(row: Any, indent: str = "") -> None:
+    """Explain's answer as indented lines: whatever it tells is shown."""
+    if isinstance(row, dict):
+        for name, value in row.items():
+            if isinstance(value, dict | list) and value:
+                output.say(f"{indent}{name}:")
+                _show_explained(value, indent + "  ")
+            elif value not in (None, [], {}, ""):
+                output.say(f"{indent}{name}: {value}")
+    elif isinstance(row, list):
+        for n, value in enumerate(row, 1):
+            if isinstance(value, dict | list):
+                output.say(f"{indent}{n}.")
+                _show_explained(value, indent + "  ")
+            else:
+                output.say(f"{indent}- {value}")
+
+
+def verify(as_json: JsonFlag = False) -> None:
+    """Recompute every counter from rows. Exit 0: clean; 1: drift; 2: not run."""
+    try:
+        with Connection() as api:
+            found = api.manage("POST", "/verify", {})
+    except CliError as error:
+        error.exit_code = 2
+        raise
+
+    def human(row: dict[str, Any]) -> None:
+        if row["clean"]:
+            output.say("Clean: every counter agrees with its rows.")
+        for finding in row["findings"]:
+            output.say(f"DRIFT {finding['check']} {finding['workspace'] or ''}: {finding['detail']} "
+                       f"[{', '.join(finding['ids'])}]")
+        output.say("This rests on:")
+        for assumption in row["assumptions"]:
+            output.say(f"  - {assumption}")
+
+    output.emit(found, as_json, human)
+    if not found["clean"]:
+        raise typer.Exit(1)
+
+
+def prices(
+    search: Annotated[str, typer.Argument(help="Only models whose name contains this.")] = "",
+    set_price: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="PROVIDER MODEL-ID DIMENSION=USD-per-million, as one text; repeat it."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show prices in force, or override some (`--set "openai gpt-4.1-mini input=0.40 output=1.60"`)."""
+    with Connection() as api:
+        if set_price:
+            found = api.manage("PUT", "/prices", {"overrides": [_override(text) for text in set_price]})
+        else:
+            found = api.manage("GET", "/prices")
+    found["prices"] = [p for p in found["prices"] if search.lower() in f"{p['provider']} {p['model']}".lower()]
+
+    def human(page: dict[str, Any]) -> None:
+        output.say(f"Price version {page['version']}, made by {page['created_by']}. US$ per million tokens:")
+        output.table(
+            ("provider", "model", "input", "output", "cache read", "source"),
+            [(p["provider"], p["model"], p["usd_per_million"].get("input"), p["usd_per_million"].get("output"),
+              p["usd_per_million"].get("cache_read"), p["source"]) for p in page["prices"]],
+            empty="No model matches.",
+        )
+
+    output.emit(found, as_json, human)
+
+
+def _override(text: str) -> dict[str, Any]:
+    words = text.split()
+    if len(words) < 3 or any("=" not in word for word in words[2:]):
+        raise CliError(f"{text[:60]!r} is not PROVIDER MODEL-ID DIMENSION=USD.",
+                       'Write it as one text: --set "openai gpt-4.1-mini input=0.40 output=1.60".')
+    amounts = dict(word.split("=", 1) for word in words[2:])
+    return {"provider": words[0], "model": words[1], "usd_per_million": amounts}
+
+
+def openapi() -> None:
+    """Print the management API's description (OpenAPI 3.1)."""
+    import json
+
+    from ownkey.api.manage_routes import PREFIX, ROUTES
+    from ownkey.api.openapi import describe_api
+
+    sys.stdout.write(json.dumps(describe_api(ROUTES, PREFIX), indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,235 @@
+"""Provider keys that customers bring: saved sealed, shown as a hint for ever, disabled or disconnected at will.
+
+Save re-validates for free. What a customer typed is never repeated: not in an answer, an error or the audit log.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from ownkey.control import ports
+from ownkey.control.key_test import KeyTest, KeyTestResult, Outcome, check_provider, health_after
+from ownkey.control.ports import Actor, Clock, Sealer
+from ownkey.control.problems import Problem, ProblemCode, not_found
+from ownkey.control.workspaces import check_name
+from ownkey.domain.credentials import AcceptedCredential, CredentialFormError, accept_credential
+from ownkey.domain.exchange import Origin
+from ownkey.domain.product import Product
+from ownkey.domain.receipts import provider_name
+from ownkey.domain.workspace import (
+    Credential,
+    CredentialStatus,
+    EntitlementState,
+    Health,
+    WorkspaceState,
+)
+
+
+class CardState(StrEnum):
+    """What a provider's card says. The order is the order of precedence."""
+
+    EMPTY = "empty"
+    UNDECRYPTABLE = "undecryptable"
+    DISABLED = "disabled"
+    PARKED = "parked"
+    WAITING = "waiting_for_openrouter"
+    UNHEALTHY = "unhealthy"
+    CONNECTED = "connected"
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialView:
+    """A provider's card: no ciphertext, no plaintext. `sentence` says what the state means for calls."""
+
+    provider: str
+    state: CardState
+    sentence: str
+    required: bool
+    credential: Credential | None
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """`check` is the re-validation's result; `replaced` tells a new version from a first key."""
+
+    view: CredentialView
+    message: str
+    check: KeyTestResult
+    replaced: bool
+    cleaned: tuple[str, ...]
+
+
+class CredentialControl:
+    """Saves, lists, switches and destroys credentials of one workspace (the platform's own one included)."""
+
+    def __init__(
+        self, store: ports.Credentials, sealer: Sealer, key_test: KeyTest, origins: Mapping[str, Origin],
+        clock: Clock, product: Product,
+    ) -> None:
+        self._store = store
+        self._sealer = sealer
+        self._key_test = key_test
+        self._origins = origins
+        self._clock = clock
+        self._product = product
+
+    def list(self, workspace: WorkspaceState, *, tenant: bool = True) -> tuple[CredentialView, ...]:
+        """`tenant` false: the platform's own cards, where no key waits for another."""
+        providers = ("openrouter", *self._product.direct_providers)
+        return tuple(view_credential(workspace, provider, tenant) for provider in providers)
+
+    def view(self, workspace: WorkspaceState, provider: str) -> CredentialView:
+        check_provider(self._product, provider)
+        return view_credential(workspace, provider)
+
+    async def save(
+        self, workspace: WorkspaceState, provider: str, typed: str, *, label: str, save_anyway: bool, address: str,
+        actor: Actor,
+    ) -> Saved:
+        """Adds or replaces; an older credential stays in service until this returns. Raises Problem."""
+        check_provider(self._product, provider)
+        accepted = _accept(provider, typed)
+        name = check_name("label", label) if label else ""
+        check = await self._key_test.check_candidate(workspace, provider, accepted, address=address)
+        self._refuse_unfit(provider, check, save_anyway)
+        before = workspace.credentials.get(provider)
+        credential = self._seal(workspace, provider, accepted, name, check, before)
+        await self._store.save_credential(credential, at_ms=self._clock.now_ms(), actor=actor)
+        after = view_credential(_with(workspace, provider, credential), provider)
+        return Saved(
+            after, f"{provider_name(provider)} API key saved successfully.", check, before is not None,
+            tuple(str(wrapping) for wrapping in accepted.unwrapped),
+        )
+
+    async def set_enabled(
+        self, workspace: WorkspaceState, provider: str, enabled: bool, actor: Actor
+    ) -> CredentialView:
+        """Disabled keeps the ciphertext and is undone at once. Raises Problem."""
+        check_provider(self._product, provider)
+        status = CredentialStatus.ENABLED if enabled else CredentialStatus.DISABLED
+        changed = await self._store.set_credential_status(
+            workspace.id, provider, status, at_ms=self._clock.now_ms(), actor=actor
+        )
+        if changed is None:
+            raise _nothing_saved(provider)
+        return view_credential(_with(workspace, provider, changed), provider)
+
+    async def disconnect(
+        self, workspace: WorkspaceState, provider: str, acknowledged: bool, actor: Actor
+    ) -> None:
+        """Destroys the ciphertext. Raises Problem where AI would stop and nobody has said that it may."""
+        check_provider(self._product, provider)
+        if provider not in workspace.credentials:
+            raise _nothing_saved(provider)
+        if provider == "openrouter" and workspace.always_use_key and not acknowledged:
+            raise Problem(
+                ProblemCode.ACKNOWLEDGEMENT_REQUIRED,
+                "Always use this key is on: when this key is disconnected, every AI call stops. Credits are not used "
+                "instead.",
+                "Switch Always use this key off first, or repeat with acknowledge_ai_stops=true.",
+                param="acknowledge_ai_stops", flow="credential:openrouter",
+            )
+        if not await self._store.delete_credential(
+            workspace.id, provider, at_ms=self._clock.now_ms(), actor=actor
+        ):
+            raise _nothing_saved(provider)
+
+    def _refuse_unfit(self, provider: str, check: KeyTestResult, save_anyway: bool) -> None:
+        flow = f"credential:{provider}"
+        match check.outcome:
+            case Outcome.WRONG_KIND:
+                raise Problem(ProblemCode.CREDENTIAL_WRONG_KIND, check.sentence, check.fix, param="key", flow=flow)
+            case Outcome.REJECTED:
+                raise Problem(ProblemCode.CREDENTIAL_NOT_ACCEPTED, check.sentence, check.fix, param="key", flow=flow)
+            case Outcome.UNREACHABLE if not save_anyway:
+                raise Problem(
+                    ProblemCode.CREDENTIAL_UNREACHABLE, check.sentence,
+                    "Try again in a minute, or repeat with save_anyway=true to store the key unverified.",
+                    param="key", flow=flow,
+                )
+            case _:
+                return
+
+    def _seal(
+        self, workspace: WorkspaceState, provider: str, accepted: AcceptedCredential, label: str,
+        check: KeyTestResult, before: Credential | None,
+    ) -> Credential:
+        now = self._clock.now_ms()
+        credential_id = self._clock.new_id("cred") if before is None else before.id
+        version = 1 if before is None else before.version + 1
+        origin = str(self._origins[provider])
+        health, wait_ms = health_after(check.outcome) or (Health.UNKNOWN, 0)
+        return Credential(
+            id=credential_id, workspace_id=workspace.id, provider=provider, version=version, origin=origin,
+            hint=accepted.hint, label=label or ("" if before is None else before.label),
+            status=CredentialStatus.ENABLED, health=health,
+            sealed=self._sealer.seal(
+                workspace.id, workspace.dek, provider, credential_id, version, origin, accepted
+            ),
+            fingerprint=self._sealer.fingerprint(workspace.id, workspace.dek, accepted),
+            created_at_ms=now, health_signal=f"save: {check.outcome.value}", health_at_ms=now,
+            next_probe_ms=now + wait_ms if wait_ms else 0,
+        )
+
+
+def view_credential(workspace: WorkspaceState, provider: str, tenant: bool = True) -> CredentialView:
+    """A provider's card, pure."""
+    credential = workspace.credentials.get(provider)
+    state = _card_state(workspace, provider, credential, tenant)
+    return CredentialView(provider, state, _card_sentence(state, provider, credential), provider == "openrouter",
+                          credential)
+
+
+def _card_state(
+    workspace: WorkspaceState, provider: str, credential: Credential | None, tenant: bool
+) -> CardState:
+    if credential is None:
+        return CardState.EMPTY
+    if credential.undecryptable:
+        return CardState.UNDECRYPTABLE
+    if credential.status is CredentialStatus.DISABLED:
+        return CardState.DISABLED
+    if workspace.entitlement in (EntitlementState.INACTIVE, EntitlementState.NONE):
+        return CardState.PARKED
+    if tenant and provider != "openrouter" and "openrouter" not in workspace.credentials:
+        return CardState.WAITING
+    if credential.health in (Health.REJECTED, Health.NO_FUNDS):
+        return CardState.UNHEALTHY
+    return CardState.CONNECTED
+
+
+def _card_sentence(state: CardState, provider: str, credential: Credential | None) -> str:
+    name = provider_name(provider)
+    signal = "" if credential is None else credential.health_signal
+    return {
+        CardState.EMPTY: f"No {name} API key is saved.",
+        CardState.UNDECRYPTABLE: "We cannot open the saved key: our fault. Paste it again, or disconnect it.",
+        CardState.DISABLED: "Stored and not used, until it is enabled again.",
+        CardState.PARKED: "Kept encrypted and not used while the add-on is not active; works again when it is paid.",
+        CardState.WAITING: "Waiting for your OpenRouter key: saved and inactive until one is connected.",
+        CardState.UNHEALTHY: f"{name} refused this key ({signal}); calls skip it until it tests well again.",
+        CardState.CONNECTED: "Connected and in use.",
+    }[state]
+
+
+def _accept(provider: str, typed: str) -> AcceptedCredential:
+    try:
+        return accept_credential(provider, typed)
+    except CredentialFormError as error:
+        wrong = error.code == "wrong_kind"
+        raise Problem(
+            ProblemCode.CREDENTIAL_WRONG_KIND if wrong else ProblemCode.CREDENTIAL_MALFORMED, error.sentence,
+            error.fix, param="key", flow=f"credential:{error.belongs_to or provider}",
+        ) from None
+
+
+def _nothing_saved(provider: str) -> Problem:
+    found = not_found()
+    return Problem(
+        found.code, f"No {provider_name(provider)} API key is saved here.", "Save one first.", param="provider",
+        flow=f"credential:{provider}",
+    )
+
+
+def _with(workspace: WorkspaceState, provider: str, credential: Credential) -> WorkspaceState:
+    return replace(workspace, credentials={**workspace.credentials, provider: credential})

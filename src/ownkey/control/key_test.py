@@ -1,0 +1,438 @@
+"""Test: is this key real, does it reach what the product needs, has it money; one of six words, and why.
+
+The typed candidate, else the saved credential; nothing is stored; 15 seconds in all; it runs while the credential
+is disabled or AI is paused. The first outcome that matches is the answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Literal, assert_never
+
+from ownkey.control import ports
+from ownkey.control.live_probe import LiveProbe, ProbeKey, ProbeOutcome, ProbeTarget
+from ownkey.control.pace import KeyTestPace
+from ownkey.control.ports import Actor, Books, Clock, Opener, Sealer
+from ownkey.control.probes import AuthProber, KeyFacts
+from ownkey.control.problems import Problem, ProblemCode, suggest
+from ownkey.domain.credentials import AcceptedCredential, CredentialFormError, accept_credential
+from ownkey.domain.failures import Failure, FailureClass
+from ownkey.domain.models import native_id, normalize_requested
+from ownkey.domain.money import format_usd
+from ownkey.domain.product import Product, Task
+from ownkey.domain.receipts import Basis, CapView, Receipt, add_usage, provider_name
+from ownkey.domain.routing import Funding, code_for
+from ownkey.domain.workspace import Credential, Health, WorkspaceState
+
+TEST_SECONDS = 15.0
+REPROBE_AUTH_MS = 5 * 60_000
+REPROBE_FUNDS_MS = 15 * 60_000
+
+
+class Outcome(StrEnum):
+    WRONG_KIND = "wrong_kind"
+    REJECTED = "rejected"
+    UNREACHABLE = "unreachable"
+    WORKS_NO_BALANCE = "works_no_balance"
+    RESTRICTED = "restricted"
+    WORKS = "works"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReach:
+    """Whether the key reaches a task's model: "works", "refused", or "not_tested"."""
+
+    task: str
+    model: str
+    state: Literal["works", "refused", "not_tested"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTestResult:
+    """`sentence` says what was found and `fix` what to do about it. `paid_call` is "answered", "failed" or why it
+    was skipped. Amounts are nano-USD, None where the provider does not tell them."""
+
+    provider: str
+    outcome: Outcome
+    sentence: str
+    fix: str = ""
+    hint: str = ""
+    cleaned: tuple[str, ...] = ()
+    belongs_to: str | None = None
+    reach: tuple[TaskReach, ...] = ()
+    model: str | None = None
+    latency_ms: int | None = None
+    cost_nusd: int | None = None
+    paid_call: str = ""
+    limit_nusd: int | None = None
+    limit_left_nusd: int | None = None
+    limit_reset: str | None = None
+    expires_at: str | None = None
+    receipt: str | None = None
+
+
+@dataclass(slots=True)
+class _Finding:
+    """What the steps have shown so far."""
+
+    facts: KeyFacts = KeyFacts()  # noqa: RUF009 - a frozen value
+    failure: Failure | None = None
+    step: str = ""
+    probes: tuple[ProbeOutcome, ...] = ()
+    skipped: str = ""
+
+
+class KeyTest:
+    """Runs the four steps and writes what they cost."""
+
+    def __init__(
+        self, store: ports.Credentials, sealer: Sealer, opener: Opener, prober: AuthProber, live: LiveProbe,
+        books: Books, pace: KeyTestPace, clock: Clock, product: Product,
+    ) -> None:
+        self._store = store
+        self._sealer = sealer
+        self._opener = opener
+        self._prober = prober
+        self._live = live
+        self._books = books
+        self._pace = pace
+        self._clock = clock
+        self._product = product
+
+    async def run(
+        self, workspace: WorkspaceState, provider: str, typed: str | None, *, address: str, actor: Actor,
+        token_id: str,
+    ) -> KeyTestResult:
+        """Test the typed key, else the saved credential. Raises Problem."""
+        saved = workspace.credentials.get(provider)
+        if typed is None and saved is None:
+            raise Problem(
+                ProblemCode.NOT_FOUND, f"No {provider_name(provider)} API key is saved here, and none was given.",
+                "Give the key to test.", param="key", flow=f"credential:{provider}",
+            )
+        if typed is not None:
+            try:
+                accepted = accept_credential(provider, typed)
+            except CredentialFormError as error:
+                return form_result(provider, error)
+            fingerprint = self._sealer.fingerprint(workspace.id, workspace.dek, accepted)
+            key = ProbeKey(accepted.secret, "", "not saved", accepted.hint)
+            cleaned = tuple(str(w) for w in accepted.unwrapped)
+        else:
+            assert saved is not None
+            fingerprint, cleaned = saved.fingerprint, ()
+            self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms())
+            key = self._open(workspace, saved)
+        if typed is not None:
+            self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms())
+        result = await self._test(workspace, provider, key, token_id)
+        await self._remember(workspace, provider, None if typed is not None else saved, fingerprint, result, actor)
+        return replace(result, hint=key.hint, cleaned=cleaned)
+
+    async def check_candidate(
+        self, workspace: WorkspaceState, provider: str, accepted: AcceptedCredential, *, address: str
+    ) -> KeyTestResult:
+        """The free part, as Save needs it: form is done, then authentication. Raises Problem."""
+        fingerprint = self._sealer.fingerprint(workspace.id, workspace.dek, accepted)
+        self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms())
+        finding = await self._ask(provider, ProbeKey(accepted.secret, "", "", accepted.hint), self._deadline())
+        return replace(self._judge(provider, finding, ()), hint=accepted.hint)
+
+    def _open(self, workspace: WorkspaceState, saved: Credential) -> ProbeKey:
+        try:
+            secret = self._opener.open(workspace, saved)
+        except ValueError as error:
+            raise Problem(
+                ProblemCode.CONFLICT, "The saved key cannot be opened: our fault, and the operator knows.",
+                "Paste the key again and save it.", flow=f"credential:{saved.provider}",
+            ) from error
+        return ProbeKey(secret, saved.id, saved.label, saved.hint)
+
+    def _deadline(self) -> float:
+        return self._clock.monotonic() + TEST_SECONDS
+
+    async def _ask(self, provider: str, key: ProbeKey, deadline: float) -> _Finding:
+        answer = await self._prober.ask(provider, key.secret, deadline)
+        if isinstance(answer, KeyFacts):
+            return _Finding(facts=answer)
+        # A restricted OpenAI key may not list models and yet run them: only the live call can tell.
+        if answer.cls is FailureClass.SCOPE:
+            return _Finding()
+        return _Finding(failure=answer, step="key")
+
+    async def _test(
+        self, workspace: WorkspaceState, provider: str, key: ProbeKey, token_id: str
+    ) -> KeyTestResult:
+        deadline = self._deadline()
+        finding = await self._ask(provider, key, deadline)
+        if finding.failure is not None or finding.facts.management or finding.facts.exhausted:
+            return self._judge(provider, finding, self._reach(provider, finding))
+        reached = await self._prober.reach(provider, key.secret, finding.facts, deadline)
+        if isinstance(reached, KeyFacts):
+            finding.facts = reached
+        call_id = self._clock.new_id("rcpt")
+        finding.probes = await self._call_live(workspace, provider, key, finding, call_id, deadline)
+        finding.failure = next((probe.failure for probe in finding.probes if probe.failure is not None), None)
+        finding.step = "call"
+        receipt = await self._write_receipt(workspace, provider, finding, call_id, token_id)
+        return replace(self._judge(provider, finding, self._reach(provider, finding)), receipt=receipt)
+
+    async def _call_live(
+        self, workspace: WorkspaceState, provider: str, key: ProbeKey, finding: _Finding, call_id: str,
+        deadline: float,
+    ) -> tuple[ProbeOutcome, ...]:
+        outcomes: list[ProbeOutcome] = []
+        for endpoint in ("chat", "embeddings"):
+            target = self._cheapest(provider, endpoint, finding.facts)
+            if target is None:
+                continue
+            outcome = await self._live.send(
+                workspace, provider, target, key, call_id=call_id, n=len(outcomes) + 1, deadline=deadline
+            )
+            outcomes.append(outcome)
+            if outcome.skipped:
+                finding.skipped = outcome.skipped
+        if not outcomes:
+            finding.skipped = f"no task uses a model that {provider_name(provider)} serves with this key"
+        return tuple(outcomes)
+
+    def _cheapest(
+        self, provider: str, endpoint: Literal["chat", "embeddings"] | str, facts: KeyFacts
+    ) -> ProbeTarget | None:
+        kind: Literal["chat", "embeddings"] = "embeddings" if endpoint == "embeddings" else "chat"
+        targets = [
+            ProbeTarget(kind, slug, native)
+            for task in self._product.tasks.values() if task.endpoint == kind
+            for slug in task.models
+            if (native := self._native(provider, slug)) is not None
+            and (kind == "embeddings" or _is_listed(facts.models, slug, native) is not False)
+        ]
+        return min(targets, key=lambda target: self._rank(provider, target), default=None)
+
+    def _rank(self, provider: str, target: ProbeTarget) -> tuple[bool, int, str]:
+        price = self._live.price_of(provider, target)
+        if price is None:
+            return True, 0, target.slug
+        return False, (price.dearest("input") or 0) + (price.dearest("output") or 0), target.slug
+
+    def _native(self, provider: str, slug: str) -> str | None:
+        if provider == "openrouter":
+            return slug
+        found = native_id(slug, self._product.model_ids)
+        return found[1] if found is not None and found[0] == provider else None
+
+    def _reach(self, provider: str, finding: _Finding) -> tuple[TaskReach, ...]:
+        rows = []
+        for task in self._product.tasks.values():
+            slug = next((slug for slug in task.models if self._native(provider, slug) is not None), None)
+            if slug is not None:
+                rows.append(self._reach_of(provider, task, slug, finding))
+        return tuple(rows)
+
+    def _reach_of(self, provider: str, task: Task, slug: str, finding: _Finding) -> TaskReach:
+        for probe in finding.probes:
+            if probe.target.slug == slug and probe.target.endpoint == task.endpoint and not probe.skipped:
+                if probe.failure is None:
+                    return TaskReach(task.name, slug, "works")
+                if probe.failure.cls in (FailureClass.SCOPE, FailureClass.MODEL_MISSING):
+                    return TaskReach(task.name, slug, "refused", probe.failure.message or probe.failure.signal)
+                return TaskReach(task.name, slug, "not_tested", probe.failure.signal)
+        native = self._native(provider, slug)
+        assert native is not None
+        listed = None if task.endpoint == "embeddings" else _is_listed(finding.facts.models, slug, native)
+        if listed is None:
+            return TaskReach(task.name, slug, "not_tested", "only a call can tell")
+        if listed:
+            return TaskReach(task.name, slug, "works")
+        return TaskReach(task.name, slug, "refused", "the model is not among those this key may use")
+
+    def _judge(self, provider: str, finding: _Finding, reach: tuple[TaskReach, ...]) -> KeyTestResult:
+        facts, name = finding.facts, provider_name(provider)
+        refused = [row for row in reach if row.state == "refused"]
+        outcome = _outcome(finding, bool(refused))
+        sentence, fix = _words(outcome, name, finding, refused)
+        chat = next((probe for probe in finding.probes if not probe.skipped), None)
+        costs = [probe.cost_nusd for probe in finding.probes if not probe.skipped]
+        return KeyTestResult(
+            provider=provider, outcome=outcome, sentence=sentence, fix=fix, reach=reach,
+            model=None if chat is None else chat.target.slug,
+            latency_ms=None if chat is None else chat.latency_ms,
+            cost_nusd=None if not costs or None in costs else sum(cost for cost in costs if cost is not None),
+            paid_call=_paid_call(finding), limit_nusd=facts.limit_nusd, limit_left_nusd=facts.limit_left_nusd,
+            limit_reset=facts.limit_reset, expires_at=facts.expires_at,
+        )
+
+    async def _write_receipt(
+        self, workspace: WorkspaceState, provider: str, finding: _Finding, call_id: str, token_id: str
+    ) -> str | None:
+        sent = [probe for probe in finding.probes if probe.record is not None]
+        if not sent:
+            return None
+        failure = sent[-1].failure
+        costs = [probe.cost_nusd for probe in sent]
+        bases = {probe.record.basis for probe in sent if probe.record is not None}
+        receipt = Receipt(
+            id=call_id, workspace_id=workspace.id, at_ms=self._clock.now_ms(), token_id=token_id,
+            endpoint=sent[0].target.endpoint, dialect="openai", task="key_test",
+            requested_model=sent[0].target.slug, served_model=None if failure else sent[0].target.native,
+            stream=False, project=None, conversation=None, member=None, row=None, funding=Funding.BYOK,
+            route=None if sent[-1].record is None else sent[-1].record.route, provider=provider,
+            status=200 if failure is None else failure.status or 503,
+            code=None if failure is None else code_for(failure.cls).value,
+            message="" if failure is None else f"The Test's call failed: {failure.signal}.",
+            attempts=tuple(probe.record for probe in sent if probe.record is not None),
+            usage=add_usage([probe.usage for probe in sent if probe.usage is not None]),
+            cost_nusd=None if None in costs else sum(cost for cost in costs if cost is not None),
+            basis=next(b for b in (Basis.UNKNOWN, Basis.ESTIMATED, Basis.COMPUTED, Basis.ACTUAL, Basis.NONE)
+                       if b in bases),
+            price_version=sent[0].price_version, cap=_cap_view(sent), duration_ms=sum(probe.latency_ms for probe in sent),
+            notes=("A key's Test, not a call of the product.",),
+        )
+        return (await self._books.end_call(None, receipt)).id
+
+    async def _remember(
+        self, workspace: WorkspaceState, provider: str, saved: Credential | None, fingerprint: bytes,
+        result: KeyTestResult, actor: Actor,
+    ) -> None:
+        now = self._clock.now_ms()
+        await self._store.save_audit(
+            workspace.id, "credential.tested", f"credential:{provider}", None,
+            {"outcome": result.outcome.value, "fingerprint": fingerprint.hex(), "saved": saved is not None},
+            at_ms=now, actor=actor,
+        )
+        found = health_after(result.outcome)
+        if saved is not None and found is not None and found[0] is not saved.health:
+            health, wait_ms = found
+            await self._store.set_credential_health(
+                workspace.id, saved.id, health, f"test: {result.outcome.value}", now + wait_ms if wait_ms else 0,
+                at_ms=now,
+            )
+
+
+def health_after(outcome: Outcome) -> tuple[Health, int] | None:
+    """A saved credential's health after a Test, and the wait until the next probe; None: nothing was learnt."""
+    match outcome:
+        case Outcome.WORKS | Outcome.RESTRICTED:
+            return Health.OK, 0
+        case Outcome.WORKS_NO_BALANCE:
+            return Health.NO_FUNDS, REPROBE_FUNDS_MS
+        case Outcome.REJECTED | Outcome.WRONG_KIND:
+            return Health.REJECTED, REPROBE_AUTH_MS
+        case Outcome.UNREACHABLE:
+            return None
+        case _:
+            assert_never(outcome)
+
+
+def form_result(provider: str, error: CredentialFormError) -> KeyTestResult:
+    """Step 1. A wrong kind is an outcome; a text that is no key at all is a Problem."""
+    if error.code == "wrong_kind":
+        return KeyTestResult(provider, Outcome.WRONG_KIND, error.sentence, error.fix, belongs_to=error.belongs_to)
+    raise Problem(ProblemCode.CREDENTIAL_MALFORMED, error.sentence, error.fix, param="key")
+
+
+def check_provider(product: Product, provider: str) -> None:
+    """Raises Problem for a provider that this product does not use."""
+    known = ("openrouter", *product.direct_providers)
+    if provider not in known:
+        raise Problem(
+            ProblemCode.UNKNOWN_PROVIDER, f"{provider[:40]!r} is not a provider of this product.",
+            suggest(provider, known), param="provider",
+        )
+
+
+def _is_listed(listed: frozenset[str] | None, slug: str, native: str) -> bool | None:
+    """Whether the key's own list has the model; None where a list cannot tell."""
+    if listed is None or slug.startswith(("~", "openrouter/")):
+        return None
+    return native in listed or any(normalize_requested(name) == slug for name in listed)
+
+
+_UNREACHABLE: Mapping[FailureClass, str] = {
+    FailureClass.NETWORK: "could not be reached", FailureClass.TIMEOUT: "did not answer in time",
+    FailureClass.OVERLOAD: "answered that it is overloaded or broken",
+    FailureClass.RATE_LIMIT: "answered that it is rate limiting",
+}
+
+
+def _outcome(finding: _Finding, refused: bool) -> Outcome:
+    failures = [probe.failure for probe in finding.probes if probe.failure is not None]
+    if finding.failure is not None and finding.failure not in failures:
+        failures.insert(0, finding.failure)
+    classes = {failure.cls for failure in failures}
+    if finding.facts.management:
+        return Outcome.WRONG_KIND
+    if FailureClass.AUTH in classes:
+        return Outcome.REJECTED
+    soft = {FailureClass.FUNDS, FailureClass.SCOPE, FailureClass.MODEL_MISSING}
+    if classes - soft:
+        return Outcome.UNREACHABLE
+    if finding.facts.exhausted or FailureClass.FUNDS in classes:
+        return Outcome.WORKS_NO_BALANCE
+    return Outcome.RESTRICTED if refused or classes else Outcome.WORKS
+
+
+def _words(
+    outcome: Outcome, name: str, finding: _Finding, refused: list[TaskReach]
+) -> tuple[str, str]:
+    failure = finding.failure
+    match outcome:
+        case Outcome.WRONG_KIND:
+            return "A management key cannot run models.", f"Create an API key at {name} and paste that one."
+        case Outcome.REJECTED:
+            signal = "" if failure is None else f" ({failure.signal})"
+            return (
+                f"{name} does not accept this key{signal}. It may be mistyped, revoked or expired.",
+                f"Create a new key at {name}, or copy it again in one piece.",
+            )
+        case Outcome.UNREACHABLE:
+            assert failure is not None
+            what = _UNREACHABLE.get(failure.cls, f"answered with {failure.signal}")
+            if finding.step == "call":
+                return f"The key is accepted, but the model call failed: {name} {what}.", "Test again in a minute."
+            return f"{name} {what}; this says nothing about the key.", "Test again in a minute, or save anyway."
+        case Outcome.WORKS_NO_BALANCE:
+            return (
+                f"The key is real, but its {name} account has no money left: calls fail until it is topped up.",
+                f"Add funds at {name}, or raise the key's own limit there.",
+            )
+        case Outcome.RESTRICTED:
+            tasks = ", ".join(row.task for row in refused)
+            told = f": it does not reach the model of {tasks}" if tasks else ""
+            return (
+                f"The key works, but not for everything{told}.",
+                f"Allow these models in the key's settings at {name}.",
+            )
+        case Outcome.WORKS:
+            return _works(name, finding), ""
+        case _:
+            assert_never(outcome)
+
+
+def _works(name: str, finding: _Finding) -> str:
+    answered = next((probe for probe in finding.probes if not probe.skipped), None)
+    if answered is None:
+        return f"{name} accepts the key; no paid call was made: {finding.skipped}."
+    cost = "" if answered.cost_nusd is None else f" for US${format_usd(answered.cost_nusd)}"
+    return f"The key works: {answered.target.slug} answered in {answered.latency_ms} ms{cost}."
+
+
+def _cap_view(sent: list[ProbeOutcome]) -> CapView | None:
+    after = sent[-1].cap
+    if after is None:
+        return None
+    own = sum(probe.cost_nusd or 0 for probe in sent)
+    resets = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=after.resets_at_ms)
+    return CapView(
+        after.period_key, after.cap_nusd, max(0, after.spent_nusd - own), after.spent_nusd,
+        resets.isoformat(timespec="seconds").replace("+00:00", "Z"),
+    )
+
+
+def _paid_call(finding: _Finding) -> str:
+    sent = [probe for probe in finding.probes if not probe.skipped]
+    if not sent:
+        return f"skipped: {finding.skipped}" if finding.skipped else "skipped: the free checks decided"
+    return "failed" if any(probe.failure is not None for probe in sent) else "answered"

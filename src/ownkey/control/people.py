@@ -1,0 +1,67 @@
+"""Members and projects: whom the host knows, and what it groups calls by. Neither holds a credential or a rule."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from ownkey.control import ports
+from ownkey.control.ports import Actor, Clock, Member
+from ownkey.control.problems import invalid, not_found
+from ownkey.control.workspaces import check_name
+from ownkey.domain.workspace import Role, WorkspaceState
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z", re.ASCII)
+_EMAIL = re.compile(r"[^\s@,;<>\"]{1,64}@[^\s@,;<>\"]{1,190}\Z")
+
+
+class _Store(ports.People, Protocol):
+    pass
+
+
+class MemberControl:
+    """Owners and admins get the alerts; the host asserts roles when it opens a portal session."""
+
+    def __init__(self, store: _Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def list(self, workspace: WorkspaceState) -> Sequence[Member]:
+        return await self._store.load_members(workspace.id)
+
+    async def save(
+        self, workspace: WorkspaceState, member_id: str, email: str, name: str, role: Role, actor: Actor
+    ) -> Member:
+        """Adds or changes. Raises Problem."""
+        check_id("member", member_id)
+        if not _EMAIL.match(email):
+            raise invalid("email", "This is not an e-mail address.", "Use an address such as ada@example.com.")
+        member = Member(workspace.id, member_id, email, check_name("name", name) if name else "", role)
+        return await self._store.save_member(member, at_ms=self._clock.now_ms(), actor=actor)
+
+    async def delete(self, workspace: WorkspaceState, member_id: str, actor: Actor) -> None:
+        if not await self._store.delete_member(workspace.id, member_id, at_ms=self._clock.now_ms(), actor=actor):
+            raise not_found()
+
+
+class ProjectControl:
+    """Any project, existing or new, goes on without a change: projects only name calls."""
+
+    def __init__(self, store: _Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def list(self, workspace: WorkspaceState) -> Mapping[str, str]:
+        return await self._store.load_projects(workspace.id)
+
+    async def save(self, workspace: WorkspaceState, project_id: str, name: str, actor: Actor) -> None:
+        check_id("project", project_id)
+        await self._store.save_project(
+            workspace.id, project_id, check_name("name", name), at_ms=self._clock.now_ms(), actor=actor
+        )
+
+
+def check_id(param: str, value: str) -> None:
+    """The host's own id for a member or a project. Raises Problem."""
+    if not _ID.match(value):
+        raise invalid(param, f"A {param} id has 1 to 128 letters, digits and . _ : @ -.",
+                      "Use the id that your product has for it.")

@@ -1,0 +1,65 @@
+"""Why a change was not made: one code, one sentence, one fix.
+
+A refusal (domain.refusals) answers an AI call; a problem answers somebody who changes or reads settings. The door
+holds the table from code to HTTP status, and a test demands that it names every code here.
+"""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from enum import StrEnum
+
+
+class ProblemCode(StrEnum):
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONFLICT = "conflict"
+    INVALID = "invalid_value"
+    UNKNOWN_PROVIDER = "unknown_provider"
+    ACKNOWLEDGEMENT_REQUIRED = "acknowledgement_required"
+    CREDENTIAL_MALFORMED = "credential_malformed"
+    CREDENTIAL_WRONG_KIND = "credential_wrong_kind"
+    CREDENTIAL_NOT_ACCEPTED = "credential_not_accepted"
+    CREDENTIAL_UNREACHABLE = "credential_unreachable"
+    TOO_MANY_TESTS = "too_many_tests"
+    IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
+    IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"
+    STORE_UNAVAILABLE = "store_unavailable"
+
+
+class Problem(Exception):
+    """`param` names the field at fault; `flow` the page that fixes it; `details` are JSON values."""
+
+    def __init__(
+        self, code: ProblemCode, message: str, fix: str, *, param: str | None = None, flow: str = "",
+        retry_after_s: int | None = None, details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.fix = fix
+        self.param = param
+        self.flow = flow
+        self.retry_after_s = retry_after_s
+        self.details = details or {}
+
+
+def not_found() -> Problem:
+    """The one answer for what does not exist and for what belongs to somebody else."""
+    return Problem(
+        ProblemCode.NOT_FOUND,
+        "There is no such object here.",
+        "Check the id and the workspace; lists show what exists.",
+    )
+
+
+def invalid(param: str, message: str, fix: str) -> Problem:
+    """A field's value that cannot be taken."""
+    return Problem(ProblemCode.INVALID, message, fix, param=param)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """How a list of accepted words is told, with the likely one first: `Did you mean X? Use one of: X, Y.`"""
+    words = list(known)
+    close = get_close_matches(word.lower(), words, n=1)
+    guess = f"Did you mean {close[0]}? " if close else ""
+    return f"{guess}Use one of: {', '.join(words)}." if words else "There are none yet."

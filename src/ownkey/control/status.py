@@ -1,0 +1,201 @@
+"""Which payer is in force now, and whether AI is on: the data plane's own decision, told in one sentence.
+
+Nothing is computed here that a call would compute otherwise: the answer is `domain.routing.decide` on the state as
+it is.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ownkey.control.ports import Clock
+from ownkey.domain.booking import MoneyView
+from ownkey.domain.product import DIRECT_PROVIDERS, Payers, Product
+from ownkey.domain.receipts import provider_name
+from ownkey.domain.refusals import Code, Refusal, refusal_for
+from ownkey.domain.routing import Entitled, KeyState, PayerDecision, PayerState, Route, decide
+from ownkey.domain.workspace import (
+    Credential,
+    CredentialStatus,
+    EntitlementState,
+    Health,
+    WorkspaceState,
+)
+
+
+class _Money(Protocol):
+    async def load_money(self, workspace_id: str, at_ms: int) -> MoneyView: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`state` is the header's word; `sentence` says who pays; `refusal` is set where nobody can.
+
+    `payer` is "your_key", "credits" or "nobody"; `row` the payer decision's row; `routes` in order.
+    """
+
+    state: Literal["on", "paused", "off", "needs_attention"]
+    headline: str
+    sentence: str
+    payer: Literal["your_key", "credits", "nobody"]
+    row: str
+    routes: tuple[Route, ...]
+    refusal: Refusal | None
+    attention: tuple[str, ...]
+    money: MoneyView
+
+
+class StatusControl:
+    def __init__(self, money: _Money, clock: Clock, product: Product) -> None:
+        self._money = money
+        self._clock = clock
+        self._product = product
+
+    async def show(self, workspace: WorkspaceState) -> Status:
+        money = await self._money.load_money(workspace.id, self._clock.now_ms())
+        return describe_status(self._product, workspace, money)
+
+
+def payer_state(product: Product, workspace: WorkspaceState, money: MoneyView) -> PayerState:
+    """The payer decision's inputs for the smallest call of the first task."""
+    limit = workspace.credits_if_key_fails_limit
+    return PayerState(
+        payers=product.payers,
+        entitled={
+            EntitlementState.NONE: Entitled.NONE, EntitlementState.INACTIVE: Entitled.INACTIVE,
+        }.get(workspace.entitlement, Entitled.OK),
+        balance_low=money.balance_credits < minimum_balance(product, workspace),
+        key=key_state(workspace),
+        always=workspace.always_use_key,
+        credits_if_key_fails=workspace.credits_if_key_fails
+        and (limit is None or money.key_failure_used_credits < limit),
+        cap_paused=money.cap_paused,
+        credits_short=money.balance_credits - money.held_credits <= 0,
+        direct_usable=any(is_usable(workspace.credentials.get(p)) for p in product.direct_providers),
+    )
+
+
+def minimum_balance(product: Product, workspace: WorkspaceState) -> int:
+    """Credits that a BYOK call needs on the balance: only where the plan has the add-on."""
+    plan = product.plans.get(workspace.plan)
+    if plan is None or workspace.entitlement is EntitlementState.INCLUDED:
+        return 0
+    return plan.minimum_balance_credits
+
+
+def key_state(workspace: WorkspaceState) -> KeyState:
+    """The workspace's OpenRouter credential, as the decision sees it."""
+    credential = workspace.credentials.get("openrouter")
+    if credential is None:
+        return KeyState.MISSING
+    if credential.undecryptable:
+        return KeyState.UNDECRYPTABLE
+    return KeyState.ENABLED if credential.status is CredentialStatus.ENABLED else KeyState.DISABLED
+
+
+def is_usable(credential: Credential | None) -> bool:
+    return credential is not None and credential.status is CredentialStatus.ENABLED and not credential.undecryptable
+
+
+def describe_status(product: Product, workspace: WorkspaceState, money: MoneyView) -> Status:
+    """The whole answer, pure."""
+    decision = decide(payer_state(product, workspace, money))
+    refusal = None if decision.refusal is None else refusal_for(decision.refusal)
+    attention = _attention(product, workspace, money)
+    if workspace.status == "suspended":
+        refusal = Refusal(Code.FORBIDDEN, "This workspace is suspended by the operator.", "Ask the operator.")
+    state: Literal["on", "paused", "off", "needs_attention"]
+    if refusal is not None:
+        state = "paused" if refusal.code is Code.AI_PAUSED else "off"
+    else:
+        state = "needs_attention" if attention else "on"
+    headline = {"on": "AI on", "paused": "AI paused", "off": "AI off", "needs_attention": "Needs attention"}[state]
+    sentence = refusal.message if refusal is not None and decision.row in ("F1", "F2", "F3", "F7", "F12") else (
+        payer_sentence(product, workspace, money)
+    )
+    if workspace.status == "suspended" and refusal is not None:
+        sentence = refusal.message
+    return Status(
+        state=state, headline=headline, sentence=sentence, payer=_payer(decision, refusal), row=decision.row,
+        routes=() if refusal is not None else decision.routes, refusal=refusal, attention=attention, money=money,
+    )
+
+
+def payer_sentence(product: Product, workspace: WorkspaceState, money: MoneyView) -> str:
+    """Who pays for the next call, as the page says it on top; the cap, add-on and balance come before this."""
+    credential = workspace.credentials.get("openrouter")
+    key = key_state(workspace)
+    hint = _tail(credential)
+    if product.payers is Payers.BYOK_ONLY:
+        if key is KeyState.MISSING:
+            return "AI features are off until an OpenRouter API key is saved."
+        if key is KeyState.DISABLED:
+            return "AI features are off: the OpenRouter API key is disabled."
+        if key is KeyState.UNDECRYPTABLE:
+            return "AI features are off: the saved OpenRouter API key cannot be opened. Your operator knows; " \
+                   "pasting the key again also helps."
+        return f"Your OpenRouter key{hint} pays for every AI call.{_direct_sentence(product, workspace)}"
+    if workspace.always_use_key:
+        if key is KeyState.ENABLED:
+            return f"Your key{hint} pays for every AI call. {product.name} credits are never used."
+        return "AI calls are stopped: Always use this key is on and the key cannot be used. Credits are not touched."
+    entitled = workspace.entitlement not in (EntitlementState.NONE, EntitlementState.INACTIVE)
+    if key is KeyState.ENABLED and entitled:
+        return _with_credits_behind(product, workspace)
+    if key is KeyState.UNDECRYPTABLE and entitled and not workspace.credits_if_key_fails:
+        return "AI calls are stopped: the saved OpenRouter API key cannot be opened. Credits are not touched."
+    return f"{product.name} credits pay for every AI call."
+
+
+def _with_credits_behind(product: Product, workspace: WorkspaceState) -> str:
+    direct = _direct_sentence(product, workspace)
+    if not workspace.credits_if_key_fails:
+        return f"Your key pays. If it fails, the call fails; credits are not used.{direct}"
+    limit = workspace.credits_if_key_fails_limit
+    bound = "" if limit is None else f", up to {limit} this month"
+    return f"Your key pays. If it fails, {product.name} credits pay{bound}.{direct}"
+
+
+def _direct_sentence(product: Product, workspace: WorkspaceState) -> str:
+    names = [
+        {"anthropic": "Claude", "openai": "OpenAI", "google": "Gemini"}[provider]
+        for provider in product.direct_providers
+        if provider in DIRECT_PROVIDERS and is_usable(workspace.credentials.get(provider))
+    ]
+    if not names:
+        return ""
+    if len(names) == 1:
+        provider = {"Claude": "anthropic", "OpenAI": "openai", "Gemini": "google"}[names[0]]
+        return (
+            f" {names[0]} calls use your {provider_name(provider)} key first; if it fails, your OpenRouter key answers."
+        )
+    listed = f"{', '.join(names[:-1])} and {names[-1]}"
+    return f" {listed} calls use your direct keys first; if one fails, your OpenRouter key answers."
+
+
+def _payer(decision: PayerDecision, refusal: Refusal | None) -> Literal["your_key", "credits", "nobody"]:
+    if refusal is not None:
+        return "nobody"
+    return "credits" if decision.routes[0] is Route.CREDITS else "your_key"
+
+
+def _attention(product: Product, workspace: WorkspaceState, money: MoneyView) -> tuple[str, ...]:
+    found = []
+    for provider, credential in workspace.credentials.items():
+        name = provider_name(provider)
+        if credential.undecryptable:
+            found.append(f"The saved {name} key cannot be opened.")
+        elif credential.status is CredentialStatus.ENABLED and credential.health is Health.REJECTED:
+            found.append(f"{name} does not accept the saved key.")
+        elif credential.status is CredentialStatus.ENABLED and credential.health is Health.NO_FUNDS:
+            found.append(f"The {name} account behind the saved key is out of funds.")
+    if workspace.entitlement is EntitlementState.GRACE:
+        found.append("The OpenRouter add-on is past due; it works until the days of grace are over.")
+    minimum = minimum_balance(product, workspace)
+    if product.payers is Payers.WITH_CREDITS and money.balance_credits < minimum:
+        found.append(f"The credit balance is below {minimum}.")
+    return tuple(found)
+
+
+def _tail(credential: Credential | None) -> str:
+    last = "" if credential is None else credential.hint.partition("…")[2]
+    return f" (…{last})" if last else ""

@@ -1,0 +1,248 @@
+"""What callers of OpenAI's and of OpenRouter's API speak: the same requests and answers, two error envelopes.
+
+A request is checked and understood as far as routing and money need it; the rest of its bytes belong to the
+caller and reach an upstream of the same wire format unchanged.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Protocol
+
+import msgspec
+
+from ownkey.dialects import openai_fields as fields
+from ownkey.dialects.openai_answer import ChatEncoder
+from ownkey.dialects.openai_errors import openai_envelope, openrouter_envelope, stream_error
+from ownkey.dialects.openai_neutral import read_chat, read_embeddings
+from ownkey.dialects.openai_shape import optional_bool, optional_count, optional_str, read_shape
+from ownkey.dialects.splice import MAX_DEPTH, ObjectSpans, Splicer, is_too_deep, object_literal
+from ownkey.domain.bounds import RequestShape
+from ownkey.domain.conversation import ChatRequest
+from ownkey.domain.wire import BadRequest, Edits, EmbeddingsRequest, Endpoint, ErrorFields
+
+_LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
+_OPTIONAL_OBJECTS = ("stream_options", "provider", "reasoning", "response_format", "usage")
+
+
+class AnsweredCall(Protocol):
+    """What an encoder needs of the call it answers."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def include_usage(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class OpenAICall:
+    """One decoded chat or embeddings call.
+
+    `router_fields` are the fields that OpenAI itself does not know; `translatable_fields` are those among them
+    that have a neutral form, so that a translated route may still carry the call.
+    """
+
+    endpoint: Endpoint
+    model: str
+    stream: bool
+    include_usage: bool
+    shape: RequestShape
+    router_fields: tuple[str, ...]
+    translatable_fields: tuple[str, ...]
+    body: bytes
+    members: ObjectSpans
+
+    def native_body(self, edits: Edits) -> bytes:
+        """The caller's bytes with only `edits` spliced in; everything else keeps its bytes and order."""
+        members = self.members
+        splicer = Splicer(self.body)
+        if edits.model != self.model:
+            splicer.replace(members.spans["model"], msgspec.json.encode(edits.model))
+        if edits.output_limit is not None and self.endpoint == "chat":
+            self._edit_output_limit(splicer, edits.output_limit)
+        if edits.include_usage and self.stream:
+            options = self.object("stream_options")
+            if options is None:
+                splicer.set(members, "stream_options", b'{"include_usage":true}')
+            else:
+                splicer.set(options, "include_usage", b"true")
+        if edits.max_price or edits.require_parameters:
+            self._edit_provider(splicer, edits)
+        return splicer.result()
+
+    def object(self, name: str) -> ObjectSpans | None:
+        """The member `name` cut into its own members; None where it is missing or null."""
+        value = self.members.values.get(name)
+        if value is None or value == b"null":
+            return None
+        return ObjectSpans(value, self.members.spans[name][0], f"`{name}`")
+
+    def _max_price(self, provider: ObjectSpans) -> ObjectSpans | None:
+        value = provider.values.get("max_price", b"null")
+        if value == b"null":
+            return None
+        return ObjectSpans(value, provider.spans["max_price"][0], "`provider.max_price`")
+
+    def check_provider(self) -> None:
+        """Raise BadRequest for a `provider` that could not be edited later."""
+        provider = self.object("provider")
+        if provider is not None:
+            self._max_price(provider)
+
+    def _edit_output_limit(self, splicer: Splicer, limit: int) -> None:
+        values = self.members.values
+        stated = [name for name in _LIMIT_FIELDS if values.get(name, b"null") != b"null"]
+        for name in stated:
+            if int(values[name]) > limit:
+                splicer.replace(self.members.spans[name], b"%d" % limit)
+        if not stated:
+            name = next((name for name in _LIMIT_FIELDS if name in values), _LIMIT_FIELDS[0])
+            splicer.set(self.members, name, b"%d" % limit)
+
+    def _edit_provider(self, splicer: Splicer, edits: Edits) -> None:
+        prices = {kind: msgspec.json.encode(price) for kind, price in (edits.max_price or {}).items()}
+        provider = self.object("provider")
+        if provider is None:
+            wanted = {"max_price": object_literal(prices)} if prices else {}
+            if edits.require_parameters:
+                wanted["require_parameters"] = b"true"
+            splicer.set(self.members, "provider", object_literal(wanted))
+            return
+        if prices:
+            own = self._max_price(provider)
+            if own is None:
+                splicer.set(provider, "max_price", object_literal(prices))
+            else:
+                for kind, price in prices.items():
+                    if not _is_lower(own.values.get(kind), price):
+                        splicer.set(own, kind, price)
+        if edits.require_parameters:
+            splicer.set(provider, "require_parameters", b"true")
+
+    def neutral_chat(self) -> ChatRequest:
+        """The request in the neutral form. Raises BadRequest for a body that no route could read."""
+        return read_chat(msgspec.json.decode(self.body))
+
+    def neutral_embeddings(self) -> EmbeddingsRequest:
+        """The texts or tokens to embed. Raises BadRequest for inputs that are neither."""
+        return read_embeddings(msgspec.json.decode(self.body))
+
+
+def _is_lower(own: bytes | None, ours: bytes) -> bool:
+    """Whether the caller's own price ceiling is at or below ours. A price is digits, bare or in quotes."""
+    if own is None:
+        return False
+    try:
+        price = Decimal(own.strip(b'"').decode("ascii"))
+        return price.is_finite() and price <= Decimal(ours.strip(b'"').decode("ascii"))
+    except (InvalidOperation, UnicodeDecodeError):
+        return False
+
+
+class OpenAIDialect:
+    """OpenAI's chat completions and embeddings, as its SDKs send and expect them."""
+
+    name = "openai"
+
+    def decode(self, endpoint: Endpoint, body: bytes) -> OpenAICall:
+        """Read a body as far as routing and money need it. Raises BadRequest."""
+        members = ObjectSpans(body)
+        if is_too_deep(body):
+            raise BadRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
+        values = members.values
+        _refuse_steering(values)
+        model = optional_str(values, "model")
+        if not model:
+            raise BadRequest("`model` is missing: name a model or a task.", "model")
+        if endpoint == "chat":
+            _check_chat(values)
+        else:
+            _check_embeddings(values)
+        shape = read_shape(endpoint, body, values)
+        own = fields.OPENROUTER_CHAT if endpoint == "chat" else fields.OPENROUTER_EMBEDDINGS
+        router_fields = tuple(name for name in values if name in own and values[name] != b"null")
+        call = OpenAICall(
+            endpoint=endpoint,
+            model=model,
+            stream=bool(optional_bool(values, "stream")) if endpoint == "chat" else False,
+            include_usage=False,
+            shape=shape,
+            router_fields=router_fields,
+            translatable_fields=tuple(name for name in router_fields if name in fields.TRANSLATABLE),
+            body=body,
+            members=members,
+        )
+        call.include_usage = self._asks_for_usage(call)
+        call.check_provider()
+        return call
+
+    def _asks_for_usage(self, call: OpenAICall) -> bool:
+        options = call.object("stream_options")
+        return options is not None and optional_bool(options.values, "include_usage") is True
+
+    def encoder(self, call: AnsweredCall, created_s: int, answer_id: str) -> ChatEncoder:
+        """An encoder for one answer to `call`."""
+        return ChatEncoder(
+            model=call.model,
+            created_s=created_s,
+            answer_id=answer_id,
+            usage_in_stream=call.include_usage,
+            openrouter=self.name == "openrouter",
+        )
+
+    def encode_error(self, error: ErrorFields) -> bytes:
+        """OpenAI's envelope with our code, fix and receipt inside."""
+        return msgspec.json.encode({"error": openai_envelope(error)})
+
+    def encode_stream_error(self, error: ErrorFields) -> bytes:
+        """The chunk that ends a stream whose answer failed after it began."""
+        return stream_error(openai_envelope(error))
+
+
+class OpenRouterDialect(OpenAIDialect):
+    """The same under /api/v1: usage always ends a stream, and errors have OpenRouter's integer codes."""
+
+    name = "openrouter"
+
+    def _asks_for_usage(self, call: OpenAICall) -> bool:
+        super()._asks_for_usage(call)
+        return True
+
+    def encode_error(self, error: ErrorFields) -> bytes:
+        """OpenRouter's envelope; its SDK cannot read a code that is not an integer."""
+        return msgspec.json.encode({"error": openrouter_envelope(error)})
+
+    def encode_stream_error(self, error: ErrorFields) -> bytes:
+        """The chunk that ends a stream whose answer failed after it began."""
+        return stream_error(openrouter_envelope(error))
+
+
+def _refuse_steering(values: Mapping[str, bytes]) -> None:
+    """Refuse fields that would say where the request goes: only the operator does."""
+    for name in map(str.lower, values):
+        if name in fields.STEERING or name.startswith(fields.STEERING_PREFIXES):
+            raise BadRequest(f"`{name}` is not accepted: the route is not the request's to choose.", name)
+
+
+def _check_chat(values: Mapping[str, bytes]) -> None:
+    messages = values.get("messages", b"null")
+    if messages[:1] != b"[":
+        raise BadRequest("`messages` must be a list of messages.", "messages")
+    if not messages[1:-1].strip():
+        raise BadRequest("`messages` is empty: send at least one message.", "messages")
+    for name in _OPTIONAL_OBJECTS:
+        if values.get(name, b"null") != b"null" and values[name][:1] != b"{":
+            raise BadRequest(f"`{name}` must be an object.", name)
+    optional_bool(values, "stream")
+
+
+def _check_embeddings(values: Mapping[str, bytes]) -> None:
+    given = values.get("input", b"null")
+    if given[:1] not in (b'"', b"[") or given in (b'""', b"[]"):
+        raise BadRequest("`input` must be a text, a list of texts or a list of tokens, and not empty.", "input")
+    if "models" in values:
+        raise BadRequest("`models` is not accepted for embeddings: vectors of two models do not mix.", "models")
+    if (optional_str(values, "encoding_format") or "float") not in ("float", "base64"):
+        raise BadRequest('`encoding_format` must be "float" or "base64".', "encoding_format")
+    optional_count(values, "dimensions")

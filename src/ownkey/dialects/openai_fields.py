@@ -1,0 +1,60 @@
+"""The body fields of chat completions and embeddings, sorted by what they mean for money and routing.
+
+From OpenAI's and OpenRouter's OpenAPI documents (read in October 2026). A field that is in none of these lists
+is passed on as it is, but a request that has one has no known maximum cost.
+"""
+
+OPENAI_CHAT = frozenset(
+    {
+        "messages", "model", "audio", "frequency_penalty", "function_call", "functions", "logit_bias",
+        "logprobs", "max_completion_tokens", "max_tokens", "metadata", "modalities", "moderation", "n",
+        "parallel_tool_calls", "prediction", "presence_penalty", "prompt_cache_key",
+        "prompt_cache_options", "prompt_cache_retention", "reasoning_effort", "response_format",
+        "safety_identifier", "seed", "service_tier", "stop", "store", "stream", "stream_options",
+        "temperature", "tool_choice", "tools", "top_logprobs", "top_p", "user", "verbosity",
+        "web_search_options",
+    }
+)
+
+OPENROUTER_CHAT = frozenset(
+    {
+        "cache_control", "debug", "image_config", "include_reasoning", "min_p", "models", "plugins",
+        "preset", "provider", "reasoning", "repetition_penalty", "route", "session_id",
+        "stop_server_tools_when", "top_a", "top_k", "trace", "transforms", "usage",
+    }
+)
+
+OPENAI_EMBEDDINGS = frozenset(
+    {
+        "input", "model", "encoding_format", "dimensions", "user",
+    }
+)
+OPENROUTER_EMBEDDINGS = frozenset({"input_type", "provider"})
+
+# Understood by OpenRouter alone, yet with a meaning in the neutral form: a translated route can carry them.
+TRANSLATABLE = frozenset(
+    {
+        "cache_control", "include_reasoning", "reasoning", "top_k", "usage",
+    }
+)
+
+# What these cost has no priced maximum: the router or the model may search, loop or draw as often as it likes,
+# a preset may be anything, and rejected predictions are billed beside the answer.
+UNBOUNDABLE = frozenset(
+    {
+        "web_search_options", "plugins", "preset", "stop_server_tools_when", "prediction", "moderation",
+        "audio", "image_config",
+    }
+)
+
+# Fields of other gateways and of SDK constructors that say where a request goes or with which key.
+STEERING = frozenset(
+    {
+        "api_base", "api_key", "api_type", "api_version", "azure_ad_token", "azure_deployment",
+        "azure_endpoint", "base_url", "callbacks", "custom_llm_provider", "default_headers",
+        "deployment_id", "extra_body", "extra_headers", "extra_query", "fallbacks", "headers",
+        "http_client", "model_list", "organization", "proxies", "proxy", "proxy_url", "region_name",
+        "success_callback",
+    }
+)
+STEERING_PREFIXES = ("aws_", "azure_", "litellm_", "vertex_")

@@ -1,0 +1,194 @@
+"""Reads from a chat or embeddings body what its greatest cost depends on; every doubt is resolved upwards."""
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ownkey.dialects import openai_fields as fields
+from ownkey.domain.bounds import RequestShape
+from ownkey.domain.wire import BadRequest, Endpoint
+
+_KNOWN = {
+    "chat": fields.OPENAI_CHAT | fields.OPENROUTER_CHAT,
+    "embeddings": fields.OPENAI_EMBEDDINGS | fields.OPENROUTER_EMBEDDINGS,
+}
+_TEXT_PARTS = frozenset({"text", "refusal"})
+_CLIENT_TOOLS = frozenset({"function", "custom"})
+_LIST = ord("[")
+
+
+_NOTHING = msgspec.Raw()
+
+
+class _Message(msgspec.Struct, gc=False):
+    """The parts of a message that may hold more than text."""
+
+    content: msgspec.Raw = _NOTHING
+    images: msgspec.Raw = _NOTHING
+    audio: Any = None
+
+
+_decode_messages = msgspec.json.Decoder(list[_Message]).decode
+
+
+@dataclass(slots=True)
+class _Media:
+    image_count: int = 0
+    image_bytes: int = 0
+    beyond_text: dict[str, None] = field(default_factory=dict)
+
+
+def text_bytes(body: bytes) -> int:
+    """How many bytes a tokenizer can see at most: raw, or decoded and in NFKC where that is longer.
+
+    Some tokenizers normalise first, and NFKC can turn one character into eighteen. Raises BadRequest for a
+    body that is not UTF-8.
+    """
+    escaped = b"\\" in body and b"\\u" in body
+    if body.isascii() and not escaped:
+        return len(body)
+    try:
+        text = (msgspec.json.encode(msgspec.json.decode(body)) if escaped else body).decode()
+    except (UnicodeDecodeError, UnicodeEncodeError, msgspec.DecodeError):
+        raise BadRequest("The body is not valid UTF-8.") from None
+    if unicodedata.is_normalized("NFKC", text):
+        return max(len(body), len(text.encode()))
+    return max(len(body), len(unicodedata.normalize("NFKC", text).encode()))
+
+
+def read_shape(endpoint: Endpoint, body: bytes, values: Mapping[str, bytes]) -> RequestShape:
+    """The shape of a body whose top-level values are `values`. Raises BadRequest for wrong types."""
+    model = optional_str(values, "model") or ""
+    models = _models(values)
+    unboundable = _unboundable(endpoint, values, (model, *models))
+    media = _Media()
+    if endpoint == "chat":
+        _look_at_messages(values["messages"], media)
+    elif b"{" in values["input"]:
+        _look_at_inputs(msgspec.json.decode(values["input"]), media)
+    limits = [optional_count(values, name) for name in ("max_completion_tokens", "max_tokens")]
+    return RequestShape(
+        text_bytes=text_bytes(body),
+        image_count=media.image_count,
+        image_bytes=media.image_bytes,
+        beyond_text=tuple(media.beyond_text),
+        output_limit=max((limit for limit in limits if limit is not None), default=None),
+        answers=(optional_count(values, "n") or 1) * (optional_count(values, "best_of") or 1),
+        unboundable=unboundable,
+        fallback_models=models,
+        service_tier=optional_str(values, "service_tier"),
+    )
+
+
+def _unboundable(endpoint: Endpoint, values: Mapping[str, bytes], models: tuple[str, ...]) -> tuple[str, ...]:
+    known = _KNOWN[endpoint]
+    found = [
+        name
+        for name, value in values.items()
+        if name not in known or (name in fields.UNBOUNDABLE and value not in (b"null", b"[]", b"{}"))
+    ]
+    if endpoint == "chat":
+        found += _server_tools(values.get("tools", b"null"))
+        if _is_more_than_text(values.get("modalities", b"null")):
+            found.append("modalities")
+    if any(model.endswith(":online") for model in models):
+        found.append(":online")
+    return tuple(found)
+
+
+def _server_tools(raw: bytes) -> list[str]:
+    if raw in (b"null", b"[]"):
+        return []
+    tools = msgspec.json.decode(raw)
+    if not isinstance(tools, list):
+        raise BadRequest("`tools` must be a list.", "tools")
+    kinds = (tool.get("type") if isinstance(tool, dict) else None for tool in tools)
+    return [f"tools: {str(kind)[:80]}" for kind in kinds if kind not in _CLIENT_TOOLS]
+
+
+def _is_more_than_text(raw: bytes) -> bool:
+    """Whether an answer may hold audio or images, whose tokens have other prices than the model's text."""
+    if raw == b"null":
+        return False
+    modalities = msgspec.json.decode(raw)
+    return not isinstance(modalities, list) or any(kind != "text" for kind in modalities)
+
+
+def _models(values: Mapping[str, bytes]) -> tuple[str, ...]:
+    if values.get("models", b"null") == b"null":
+        return ()
+    models = msgspec.json.decode(values["models"])
+    if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
+        raise BadRequest("`models` must be a list of model names.", "models")
+    return tuple(models)
+
+
+def _look_at_messages(raw: bytes, media: _Media) -> None:
+    try:
+        messages = _decode_messages(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise BadRequest("`messages` must be a list of messages, each an object.", "messages") from None
+    for message in messages:
+        for parts in (message.content, message.images):
+            if parts is not _NOTHING and memoryview(parts)[0] == _LIST:
+                _look_at_parts(parts, media)
+        if message.audio is not None:
+            media.beyond_text["audio"] = None
+
+
+def _look_at_parts(raw: msgspec.Raw, media: _Media) -> None:
+    for part in msgspec.json.decode(raw):
+        _look_at_part(part, media)
+
+
+def _look_at_inputs(inputs: Any, media: _Media) -> None:
+    for item in inputs if isinstance(inputs, list) else ():
+        parts = item.get("content") if isinstance(item, dict) else None
+        for part in parts if isinstance(parts, list) else ():
+            _look_at_part(part, media)
+
+
+def _look_at_part(part: Any, media: _Media) -> None:
+    if not isinstance(part, dict):
+        return
+    kind = part.get("type")
+    if kind == "image_url":
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else image
+        media.image_count += 1
+        if isinstance(url, str) and url.startswith("data:"):
+            media.image_bytes += len(url)
+    elif kind not in _TEXT_PARTS:
+        media.beyond_text[str(kind)[:80]] = None
+
+
+def optional_count(values: Mapping[str, bytes], name: str) -> int | None:
+    """A positive whole number; None where it is missing or null. Raises BadRequest."""
+    value = _decoded(values, name)
+    if value is None or (type(value) is int and value > 0):
+        return value
+    raise BadRequest(f"`{name}` must be a positive whole number.", name)
+
+
+def optional_bool(values: Mapping[str, bytes], name: str) -> bool | None:
+    """A boolean; None where it is missing or null. Raises BadRequest."""
+    value = _decoded(values, name)
+    if value is None or isinstance(value, bool):
+        return value
+    raise BadRequest(f"`{name}` must be true or false.", name)
+
+
+def optional_str(values: Mapping[str, bytes], name: str) -> str | None:
+    """A text; None where it is missing or null. Raises BadRequest."""
+    value = _decoded(values, name)
+    if value is None or isinstance(value, str):
+        return value
+    raise BadRequest(f"`{name}` must be a text.", name)
+
+
+def _decoded(values: Mapping[str, bytes], name: str) -> Any:
+    raw = values.get(name)
+    return None if raw is None else msgspec.json.decode(raw)

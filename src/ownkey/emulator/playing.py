@@ -1,0 +1,272 @@
+"""Sending a planned answer over one connection, with its timing, its fault and its bill."""
+
+import gzip
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from .answers import Settings
+from .dice import Dice
+from .doors import head
+from .faults import Rule, bend
+from .plan import ID_BYTES, TIME_BYTES, Event, Plan, Usage
+from .server import Exchange, Hangup, status_line
+
+_COMMENT = b": OPENROUTER PROCESSING\n\n"
+_PADDING = b"\n         \n"
+_LOGIN = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form>Sign in to continue</form></body></html>"
+
+WriteBill = Callable[[Usage, bool], None]
+
+
+@dataclass(slots=True)
+class Show:
+    """One answer on its way: the plan, the ids, the key that may be echoed, and how to write the bill."""
+
+    exchange: Exchange
+    plan: Plan
+    provider: str
+    head_id: str
+    body_id: str
+    now: int
+    settings: Settings
+    write_bill: WriteBill
+    dice: Dice
+    rule: Rule | None = None
+    key: str = ""
+    error_frame: bytes = b""
+    error_body: bytes = b""
+    billed: bool = False
+
+    @property
+    def fault(self) -> str:
+        return self.rule.name if self.rule is not None else ""
+
+    def bill(self, usage: Usage, *, aborted: bool, default: Literal["none", "sent", "whole"] = "whole") -> None:
+        """Write the bill, once. A fault's own `bill` decides before `default`."""
+        if self.billed:
+            return
+        self.billed = True
+        how = (self.rule.bill if self.rule is not None else None) or default
+        if how == "whole" or (how == "sent" and self.provider == "google"):
+            self.write_bill(self.plan.usage, aborted)
+        elif how == "sent":
+            self.write_bill(usage, aborted)
+
+
+def filled(data: bytes, body_id: str, now: int) -> bytes:
+    """The plan's bytes with the request's id and time in the places of their marks."""
+    return data.replace(ID_BYTES, body_id.encode()).replace(TIME_BYTES, b"%d" % now)
+
+
+def is_instant(settings: Settings) -> bool:
+    """True if nothing has to wait, so that an answer can leave in one write."""
+    return not (settings.latency_s or settings.first_content_s or settings.gap_s or settings.split)
+
+
+def send_now(show: Show) -> None:
+    """The fast path: the whole answer in one write."""
+    plan = show.plan
+    show.bill(plan.usage, aborted=False)
+    exchange = show.exchange
+    lines = head(show.provider, show.head_id, stream=plan.stream)
+    if not plan.stream:
+        exchange.respond(200, lines, filled(plan.body, show.body_id, show.now))
+        return
+    exchange.start(200, lines)
+    exchange.write(filled(plan.joined, show.body_id, show.now))
+    exchange.finish()
+
+
+async def play(show: Show) -> None:
+    """The slow path: timing and faults."""
+    started = time.monotonic()
+    settings, plan = show.settings, show.plan
+    latency = settings.latency_s
+    if show.rule is not None and show.fault == "slow_head":
+        latency += float(show.rule.params["seconds"])
+    try:
+        await show.exchange.sleep(latency)
+        if plan.stream and show.fault not in {"html_login_200"}:
+            await _play_stream(show)
+        else:
+            await _play_whole(show)
+    except Hangup:
+        share = min(1.0, (time.monotonic() - started) / latency) if latency > 0 and not plan.stream else 0.0
+        made = 0 if plan.stream else int(plan.usage.output * share)
+        show.bill(plan.usage.so_far(made), aborted=True, default="sent")
+        raise
+
+
+def _head(show: Show, *, stream: bool) -> bytes:
+    content_type = b"text/html; charset=utf-8" if show.fault == "html_login_200" else None
+    lines = head(show.provider, show.head_id, stream=stream, content_type=content_type)
+    match show.rule:
+        case Rule(name="retry_after_on_200", params=params):
+            lines += b"retry-after: %d\r\n" % int(params["seconds"])
+        case Rule(name="set_cookie"):
+            lines += b"set-cookie: __cf_bm=emulated; path=/; HttpOnly; Secure\r\n"
+        case Rule(name="echo_key", params={"where": "header"}):
+            lines += b"x-debug-credential: %s\r\n" % show.key.encode()
+        case Rule(name="gzip"):
+            lines += b"content-encoding: gzip\r\n"
+        case _:
+            pass
+    return lines
+
+
+def _error_body(show: Show) -> bytes | None:
+    """The body of a 200 that is an error, if the fault wants one."""
+    if show.fault not in {"error_in_200", "error_in_first_event", "error_mid_stream"}:
+        return None
+    return show.error_body
+
+
+async def _play_whole(show: Show) -> None:
+    plan, exchange, rule = show.plan, show.exchange, show.rule
+    body = filled(plan.body, show.body_id, show.now)
+    lines = _head(show, stream=False)
+    error = _error_body(show)
+    if error is not None or show.fault == "html_login_200":
+        show.bill(plan.usage, aborted=True, default="none")
+        exchange.respond(200, lines, _LOGIN if error is None else error)
+        return
+    early = show.provider == "openrouter" and show.settings.first_content_s > 0
+    if early:
+        exchange.start(200, lines)
+        await _wait(show, show.settings.first_content_s, _PADDING)
+    elif show.settings.first_content_s > 0:
+        await exchange.sleep(show.settings.first_content_s)
+    match rule:
+        case Rule(name="gzip"):
+            body = gzip.compress(body, mtime=0)
+        case Rule(name="malformed_event"):
+            body = body[: max(1, len(body) // 2)]
+        case Rule(name="huge_event", params=params):
+            body = b" " * int(params["bytes"]) + body
+        case Rule(name="slow_first_content", params=params):
+            await exchange.sleep(float(params["seconds"]))
+        case Rule(name="stall_after" | "cut_after"):
+            await _break_whole(show, rule, lines, body)
+            return
+        case Rule(name="wrong_content_length", params=params):
+            show.bill(plan.usage, aborted=False)
+            length = max(0, len(body) + int(params["delta"]))
+            exchange.raw(b"%s%scontent-length: %d\r\n\r\n%s" % (status_line(200), lines, length, body))
+            exchange.cut(reset=False)
+            return
+        case _:
+            pass
+    show.bill(plan.usage, aborted=False)
+    if early:
+        exchange.write(body)
+        exchange.finish()
+    elif show.settings.split:
+        await _in_shreds(show, lines, body)
+    else:
+        exchange.respond(200, lines, body)
+
+
+async def _break_whole(show: Show, rule: Rule, lines: bytes, body: bytes) -> None:
+    """Send a part of a whole answer under a head that promises all of it."""
+    wanted = rule.params.get("bytes")
+    part = body[: int(wanted)] if wanted is not None else body[: len(body) // 2]
+    show.bill(show.plan.usage, aborted=True)
+    show.exchange.raw(b"%s%scontent-length: %d\r\n\r\n%s" % (status_line(200), lines, len(body), part))
+    if rule.name == "stall_after":
+        await show.exchange.forever()
+    await show.exchange.drain()
+    await show.exchange.sleep(0.01)
+    show.exchange.cut(reset=bool(rule.params.get("reset")))
+
+
+async def _in_shreds(show: Show, lines: bytes, data: bytes) -> None:
+    exchange = show.exchange
+    exchange.start(200, lines)
+    for shred in shreds(data, show.dice):
+        exchange.write(shred)
+        await exchange.sleep(0.0005)
+    exchange.finish()
+
+
+def shreds(data: bytes, dice: Dice) -> list[bytes]:
+    """`data` cut at random bytes."""
+    made: list[bytes] = []
+    start = 0
+    while start < len(data):
+        end = start + dice.between(1, 200)
+        made.append(data[start:end])
+        start = end
+    return made
+
+
+async def _wait(show: Show, seconds: float, filler: bytes) -> None:
+    """Wait, showing a sign of life every now and then, as OpenRouter does."""
+    every = show.settings.comment_every_s
+    while seconds > 0:
+        if show.provider == "openrouter" and every > 0:
+            show.exchange.write(filler)
+        step = min(seconds, every) if every > 0 else seconds
+        await show.exchange.sleep(step)
+        seconds -= step
+
+
+async def _play_stream(show: Show) -> None:
+    plan, exchange, settings, rule = show.plan, show.exchange, show.settings, show.rule
+    events = [replace(event, data=filled(event.data, show.body_id, show.now)) for event in plan.events]
+    if rule is not None:
+        events = bend(rule, events, filled(show.error_frame, show.body_id, show.now))
+    exchange.start(200, _head(show, stream=True))
+    wait = settings.first_content_s
+    if rule is not None and rule.name == "slow_first_content":
+        wait += float(rule.params["seconds"])
+    done = 0
+    spoke = False
+    squeeze = zlib.compressobj(wbits=31) if show.fault == "gzip" else None
+    try:
+        for event in events:
+            if event.kind == "content" or event.done > done:
+                await (_wait(show, wait, _COMMENT) if not spoke else exchange.sleep(settings.gap_s))
+                spoke = True
+            if event.kind in {"finish", "usage", "end"}:
+                show.bill(plan.usage, aborted=False)
+            elif event.kind in {"stall", "cut", "reset", "error"}:
+                await _break_stream(show, event, done)
+                if event.kind != "error":
+                    return
+            data = event.data if squeeze is None else squeeze.compress(event.data) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+            if settings.split:
+                for shred in shreds(data, show.dice):
+                    exchange.write(shred)
+                    await exchange.sleep(0.0005)
+            else:
+                exchange.write(data)
+            await exchange.drain()
+            done = event.done
+            if event.kind == "error" and not _goes_on(show):
+                break
+    except Hangup:
+        show.bill(plan.usage.so_far(done), aborted=True, default="sent")
+        raise
+    show.bill(plan.usage, aborted=False)
+    if squeeze is not None:
+        exchange.write(squeeze.flush())
+    exchange.finish()
+
+
+def _goes_on(show: Show) -> bool:
+    return show.rule is not None and show.rule.params.get("shape") == "continue"
+
+
+async def _break_stream(show: Show, event: Event, done: int) -> None:
+    exchange = show.exchange
+    default: Literal["none", "sent"] = "sent" if done else "none"
+    if event.kind == "stall":
+        await exchange.forever()
+    show.bill(show.plan.usage.so_far(done), aborted=True, default=default)
+    if event.kind in {"cut", "reset"}:
+        await exchange.drain()
+        await exchange.sleep(0.01)
+        exchange.cut(reset=event.kind == "reset")

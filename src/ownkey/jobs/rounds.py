@@ -1,0 +1,84 @@
+"""What the clock does: ends the holds of dead processes, keeps prices current, checks the books.
+
+Each function makes one job out of the ports it needs; the scheduler decides when, the use cases decide what.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from ownkey.control.ports import Finding, PriceVersions
+from ownkey.control.price_sync import PriceSource, sync_prices
+from ownkey.domain.pricing import ModelPrice
+from ownkey.jobs.scheduler import Job
+
+_log = logging.getLogger(__name__)
+
+EXPIRE_HOLDS_S = 5.0
+VERIFY_S = 300.0
+PRICE_SYNC_S = 86_400.0
+_SHOWN = 20
+
+NowMs = Callable[[], int]
+
+
+class Holds(Protocol):
+    async def expire_holds(self, at_ms: int) -> object:
+        """End every open hold whose time is over: its process has died, or forgot it."""
+        ...
+
+
+class Checks(Protocol):
+    async def verify(self, at_ms: int) -> Sequence[Finding]:
+        """Recompute every counter from rows and check every invariant; empty: clean."""
+        ...
+
+
+def expire_holds_job(holds: Holds, now_ms: NowMs, *, interval_s: float = EXPIRE_HOLDS_S) -> Job:
+    """At start too: what died with the last process is ended before the first call is admitted."""
+
+    async def run() -> None:
+        await holds.expire_holds(now_ms())
+
+    return Job("expire_holds", interval_s, run, at_once=True)
+
+
+def price_sync_job(
+    source: PriceSource,
+    versions: PriceVersions,
+    overrides: Sequence[ModelPrice],
+    now_ms: NowMs,
+    *,
+    fetch: bool = True,
+    interval_s: float = PRICE_SYNC_S,
+) -> Job:
+    """At start, then every day; without `fetch` too, since shipped prices have start dates."""
+
+    async def run() -> None:
+        report = await sync_prices(source, versions, overrides, at_ms=now_ms(), fetch=fetch)
+        if report.unreachable:
+            _log.warning("OpenRouter's price list could not be read (%s); prices stay as they are", report.unreachable)
+        if report.changed:
+            _log.info("prices: version %d is active", report.version)
+        for sentence in report.held_back[:_SHOWN]:
+            _log.warning("price held back: %s", sentence)
+        if len(report.held_back) > _SHOWN:
+            _log.warning("and %d more prices held back", len(report.held_back) - _SHOWN)
+
+    return Job("price_sync", interval_s, run, at_once=True)
+
+
+def verify_job(checks: Checks, now_ms: NowMs, *, interval_s: float = VERIFY_S) -> Job:
+    """Drift is an alarm and nothing else: nothing repairs books silently."""
+
+    async def run() -> None:
+        findings = await checks.verify(now_ms())
+        for finding in findings[:_SHOWN]:
+            _log.critical(
+                "the books do not balance: %s in workspace %s: %s (%s)",
+                finding.check, finding.workspace_id, finding.detail, ", ".join(finding.ids),
+            )
+        if len(findings) > _SHOWN:
+            _log.critical("the books do not balance: %d findings more", len(findings) - _SHOWN)
+
+    return Job("verify", interval_s, run)

@@ -1,0 +1,83 @@
+"""Periodic jobs of one process: each runs alone, at a fixed interval, and none can stop another.
+
+A round starts `interval_s` after the one before it started, or at once if that one took longer; a round never
+overlaps itself. Time comes from outside, so that a test or a simulation can own it.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+_log = logging.getLogger(__name__)
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """`run` is one round. `at_once`: the first round is at start, not an interval later."""
+
+    name: str
+    interval_s: float
+    run: Callable[[], Awaitable[None]]
+    at_once: bool = False
+
+
+@dataclass(slots=True)
+class JobState:
+    """What became of a job's rounds, for health pages."""
+
+    rounds: int = 0
+    failures: int = 0
+    last_error: str = ""
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Runs jobs between `start` and `stop`. `monotonic` is a clock in seconds, `sleep` waits on the same clock."""
+
+    jobs: Sequence[Job]
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Sleep = asyncio.sleep
+    states: dict[str, JobState] = field(init=False)
+    _tasks: list[asyncio.Task[None]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.states = {job.name: JobState() for job in self.jobs}
+        if len(self.states) < len(self.jobs):
+            raise ValueError("two jobs have one name")
+
+    def start(self) -> None:
+        """Start every job on the running loop."""
+        if self._tasks:
+            raise RuntimeError("the jobs are running already")
+        self._tasks = [asyncio.create_task(self._repeat(job), name=f"job {job.name}") for job in self.jobs]
+
+    async def stop(self) -> None:
+        """Cancel every job and wait until each is out of its round. A second call does nothing."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _repeat(self, job: Job) -> None:
+        due = self.monotonic() + (0.0 if job.at_once else job.interval_s)
+        while True:
+            await self.sleep(max(0.0, due - self.monotonic()))
+            due = self.monotonic() + job.interval_s
+            await self._round(job)
+
+    async def _round(self, job: Job) -> None:
+        state = self.states[job.name]
+        try:
+            await job.run()
+        except Exception as error:  # noqa: BLE001 - a job's error is its own; the next round may pass
+            state.failures += 1
+            state.last_error = type(error).__name__
+            _log.exception("job %s failed", job.name)
+        else:
+            state.last_error = ""
+        finally:
+            state.rounds += 1

@@ -1,0 +1,71 @@
+"""Anthropic: its address, its headers, and which dialects it serves."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from ownkey.domain.exchange import Origin, UpstreamRequest
+from ownkey.domain.failures import Failure
+from ownkey.domain.secret import Secret
+from ownkey.domain.wire import Endpoint
+from ownkey.providers.anthropic import failures
+from ownkey.providers.anthropic.codec import MessagesCodec
+
+API_VERSION = "2023-06-01"
+
+
+class AnthropicProvider:
+    """The Messages API at api.anthropic.com. It has no embeddings."""
+
+    id = "anthropic"
+    origin = Origin("https", "api.anthropic.com", 443, "/v1")
+    auth_probe_path = "/models"
+    models_path = "/models"
+    request_id_header = "request-id"
+
+    def __init__(self) -> None:
+        self._messages = MessagesCodec()
+
+    def stops_billing(self, model: str) -> bool:
+        """Anthropic stops generating when the connection closes (OpenRouter docs, "Streaming")."""
+        return True
+
+    def codec(
+        self, dialect: str, endpoint: Endpoint
+    ) -> tuple[MessagesCodec, Literal["passthrough", "translated"]] | None:
+        """Both chat dialects are translated; a caller who speaks Messages passes through."""
+        if endpoint == "chat" and dialect in ("openai", "openrouter"):
+            return self._messages, "translated"
+        if endpoint == "chat" and dialect == "anthropic":
+            return self._messages, "passthrough"
+        return None
+
+    def request(
+        self,
+        origin: Origin,
+        codec: object,
+        model: str,
+        body: bytes,
+        stream: bool,
+        credential: Secret,
+        headers: Mapping[str, str],
+    ) -> UpstreamRequest:
+        """One call of the Messages API; a caller's own `anthropic-version` stands."""
+        fixed = {
+            "content-type": "application/json",
+            "accept": "text/event-stream" if stream else "application/json",
+        }
+        passed = {name.lower(): value for name, value in headers.items()}
+        return UpstreamRequest(
+            origin=origin,
+            method="POST",
+            path="/messages",
+            headers=tuple(({"anthropic-version": API_VERSION} | passed | fixed).items()),
+            body=body,
+            credential=credential,
+            credential_header="x-api-key",
+            credential_prefix="",
+        )
+
+    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        """Classify an answer whose status is not 200. Never raises."""
+        return failures.decode_failure(status, headers, body)

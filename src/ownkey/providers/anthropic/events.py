@@ -1,0 +1,365 @@
+"""Anthropic's answers, streamed or whole, as neutral events.
+
+A whole answer is read by the very code that reads a stream: each of its blocks is opened and closed at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ownkey.domain.conversation import (
+    Annotations,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    UsageReport,
+)
+from ownkey.domain.failures import Failure, FailureClass
+from ownkey.domain.usage import Usage
+from ownkey.domain.wire import Seen
+from ownkey.providers.anthropic.encode import REASONING_FORMAT
+from ownkey.providers.anthropic.failures import judge_error
+from ownkey.providers.sse import FrameTooLarge, SseFrame, SseParser
+
+_FINISH: Mapping[str, FinishReason] = {
+    "end_turn": FinishReason.STOP,
+    "stop_sequence": FinishReason.STOP,
+    "pause_turn": FinishReason.STOP,
+    "max_tokens": FinishReason.LENGTH,
+    "model_context_window_exceeded": FinishReason.LENGTH,
+    "tool_use": FinishReason.TOOL_CALLS,
+    "refusal": FinishReason.CONTENT_FILTER,
+}
+
+
+class _Message(msgspec.Struct):
+    id: str = ""
+    model: str = ""
+    usage: dict[str, Any] | None = None
+    content: list[dict[str, Any]] = []
+    stop_reason: str | None = None
+    stop_details: dict[str, Any] | None = None
+
+
+class _WireEvent(msgspec.Struct):
+    type: str
+    index: int = 0
+    message: _Message | None = None
+    content_block: dict[str, Any] | None = None
+    delta: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+class _Whole(_Message):
+    type: str = ""
+    error: Any = None
+
+
+_EVENTS = msgspec.json.Decoder(_WireEvent)
+_WHOLE = msgspec.json.Decoder(_Whole)
+
+
+@dataclass(slots=True)
+class _Block:
+    """An open content block. `tool` is its index among the tool calls; `start` where its text begins."""
+
+    type: str
+    tool: int | None = None
+    given_input: Any = None
+    wrote: bool = False
+    start: int = 0
+    citations: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+class MessagesReader:
+    """Reads one stream of the Messages API."""
+
+    def __init__(self) -> None:
+        self.seen = Seen()
+        self._sse = SseParser()
+        self._blocks: dict[int, _Block] = {}
+        self._usage: dict[str, Any] = {}
+        self._started = False
+        self._tool_count = 0
+        self._text_length = 0
+
+    def feed(self, data: bytes) -> Sequence[Event]:
+        """The events that `data` completes."""
+        try:
+            return self.read_frames(self._sse.feed(data))
+        except FrameTooLarge:
+            return self.reject_frame()
+
+    def reject_frame(self) -> Sequence[Event]:
+        """The stream sent an event too large to be one: the answer has failed."""
+        return self._fail(_broken("event too large")) if self.seen.failure is None else ()
+
+    def eof(self) -> Sequence[Event]:
+        """The upstream closed: what it left, and a failure if the answer is not whole."""
+        events = list(self.read_frames(self._sse.eof()))
+        if self.seen.failure is None and not self.seen.complete:
+            events += self._fail(_broken("stream ended early"))
+        self.seen.ended = True
+        return events
+
+    def read_frames(self, frames: Sequence[SseFrame]) -> Sequence[Event]:
+        """The events of whole frames. After a failure or the terminator nothing counts any more."""
+        events: list[Event] = []
+        for frame in frames:
+            if frame.data is None or self.seen.failure is not None or self.seen.ended:
+                continue
+            try:
+                event = _EVENTS.decode(frame.data)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                if frame.partial and self.seen.complete:
+                    continue
+                events += self._fail(_broken("stream cut" if frame.partial else "malformed event"))
+                continue
+            events += self._read(event)
+        return events
+
+    def read_whole(self, body: bytes) -> Sequence[Event]:
+        """The events of a whole answer."""
+        try:
+            whole = _WHOLE.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._fail(_broken("malformed body"))
+        if whole.type == "error" or whole.error is not None:
+            return self._fail(judge_error(whole.error))
+        if whole.type != "message" or whole.stop_reason is None:
+            return self._fail(_broken("body without an answer"))
+        events = self._start(whole)
+        self.seen.ended = True
+        return events
+
+    def _read(self, event: _WireEvent) -> Sequence[Event]:
+        match event.type:
+            case "content_block_delta":
+                return self._delta(event.index, event.delta or {})
+            case "content_block_start":
+                return self._open(event.index, event.content_block or {})
+            case "content_block_stop":
+                return self._close(event.index)
+            case "message_start":
+                return self._start(event.message or _Message())
+            case "message_delta":
+                return self._finish(event.delta or {}, event.usage)
+            case "message_stop":
+                self.seen.ended = self.seen.complete
+                return () if self.seen.complete else self._fail(_broken("stream ended early"))
+            case "error":
+                return self._fail(judge_error(event.error))
+            case _:
+                return ()
+
+    def _start(self, message: _Message) -> Sequence[Event]:
+        """A second start before any content repeats the first; after content it is another answer spliced in,
+        whose blocks would be taken for parts of the one before."""
+        if self._started and (self._blocks or self.seen.content):
+            return self._fail(_broken("answer restarted"))
+        repeated = self._started
+        self._started = True
+        self.seen.response_id = message.id or None
+        self.seen.model = message.model or None
+        self._usage = {}
+        self._report(message.usage)
+        events: list[Event] = [] if repeated else [Started(message.id, message.model)]
+        # An answer that continues the provider's own tool loop may come whole in its first event.
+        for position, block in enumerate(message.content):
+            events += self._open(position, block)
+            events += self._close(position)
+        if message.stop_reason is not None:
+            events += self._finish({"stop_reason": message.stop_reason, "stop_details": message.stop_details}, None)
+        return events
+
+    def _open(self, index: int, block: dict[str, Any]) -> Sequence[Event]:
+        kind = str(block.get("type"))
+        opened = self._blocks[index] = _Block(kind, start=self._text_length)
+        match kind:
+            case "text":
+                opened.citations = [_annotation(item) for item in block.get("citations") or () if _has_url(item)]
+                return self._text(_string(block, "text"))
+            case "thinking":
+                return (
+                    *self._thought(index, _string(block, "thinking")),
+                    *self._signed(index, _string(block, "signature")),
+                )
+            case "redacted_thinking":
+                self._saw(_string(block, "data"))
+                detail = {"type": "reasoning.encrypted", "data": _string(block, "data"), "index": index}
+                return (ReasoningDelta("", (detail | {"format": REASONING_FORMAT},)),)
+            case "tool_use":
+                opened.tool = self._tool_count
+                opened.given_input = block.get("input")
+                self._tool_count += 1
+                self.seen.content = True
+                return (ToolCallStart(opened.tool, _string(block, "id"), _string(block, "name")),)
+            case "fallback":
+                # Another model answers from here on, and is what the answer costs.
+                served = block.get("to")
+                self.seen.model = (_string(served, "model") if isinstance(served, dict) else "") or self.seen.model
+                return ()
+            case _:
+                # Server tools and their results are the provider's own business; the text quotes them.
+                return ()
+
+    def _delta(self, index: int, delta: dict[str, Any]) -> Sequence[Event]:
+        block = self._blocks.get(index)
+        if block is None:
+            return self._fail(_broken("delta without a block"))
+        match delta.get("type"):
+            case "text_delta":
+                return self._text(_string(delta, "text"))
+            case "input_json_delta" if block.tool is not None:
+                piece = _string(delta, "partial_json")
+                if not piece:
+                    return ()
+                block.wrote = True
+                self._saw(piece)
+                return (ToolCallDelta(block.tool, piece),)
+            case "thinking_delta":
+                return self._thought(index, _string(delta, "thinking"))
+            case "signature_delta":
+                return self._signed(index, _string(delta, "signature"))
+            case "citations_delta" if _has_url(delta.get("citation")):
+                block.citations.append(_annotation(delta["citation"]))
+                return ()
+            case _:
+                return ()
+
+    def _close(self, index: int) -> Sequence[Event]:
+        block = self._blocks.get(index)
+        if block is None:
+            return ()
+        if block.tool is not None and not block.wrote:
+            # A call without arguments streams none; JSON clients need the empty object.
+            block.wrote = True
+            text = msgspec.json.encode(block.given_input or {}).decode()
+            self._saw(text)
+            return (ToolCallDelta(block.tool, text),)
+        if block.citations:
+            span = {"start_index": block.start, "end_index": self._text_length}
+            items = tuple({"type": "url_citation", "url_citation": {**item, **span}} for item in block.citations)
+            block.citations = []
+            return (Annotations(items),)
+        return ()
+
+    def _finish(self, delta: dict[str, Any], usage: dict[str, Any] | None) -> Sequence[Event]:
+        self._report(usage)
+        native = delta.get("stop_reason")
+        if not isinstance(native, str):
+            return ()
+        events: list[Event] = [event for index in self._blocks for event in self._close(index)]
+        reason = _FINISH.get(native, FinishReason.STOP)
+        details = delta.get("stop_details")
+        if reason is FinishReason.CONTENT_FILTER and isinstance(details, dict):
+            explanation = _string(details, "explanation")
+            if explanation:
+                events.append(RefusalDelta(explanation))
+        self.seen.complete = True
+        self.seen.refused = reason is FinishReason.CONTENT_FILTER
+        self.seen.finish_reason = reason.value
+        events.append(Finished(reason, native))
+        if self.seen.usage is not None:
+            events.append(UsageReport(self.seen.usage))
+        return events
+
+    def _text(self, text: str) -> Sequence[Event]:
+        if not text:
+            return ()
+        self._saw(text)
+        self._text_length += len(text)
+        return (TextDelta(text),)
+
+    def _thought(self, index: int, text: str) -> Sequence[Event]:
+        if not text:
+            return ()
+        self._saw(text)
+        detail = {"type": "reasoning.text", "text": text, "format": REASONING_FORMAT, "index": index}
+        return (ReasoningDelta(text, (detail,)),)
+
+    def _signed(self, index: int, signature: str) -> Sequence[Event]:
+        if not signature:
+            return ()
+        detail = {"type": "reasoning.text", "signature": signature, "format": REASONING_FORMAT, "index": index}
+        return (ReasoningDelta("", (detail,)),)
+
+    def _saw(self, text: str) -> None:
+        if text:
+            self.seen.content = True
+            self.seen.content_bytes += len(text.encode("utf-8", "surrogatepass"))
+
+    def _report(self, usage: dict[str, Any] | None) -> None:
+        """Reports are cumulative: the last value of each counter holds, one that is missing keeps its own."""
+        if usage is None:
+            return
+        self._usage |= {name: value for name, value in usage.items() if value is not None}
+        self.seen.usage = usage_of(self._usage)
+
+    def _fail(self, failure: Failure) -> Sequence[Event]:
+        self.seen.failure = failure
+        return (Failed(failure),)
+
+
+def usage_of(report: Mapping[str, Any]) -> Usage:
+    """Anthropic's counters in disjoint classes: its input excludes the cache, its output includes thinking."""
+    split = report.get("cache_creation")
+    split = split if isinstance(split, dict) else {}
+    hour = _count(split, "ephemeral_1h_input_tokens")
+    written = _count(split, "ephemeral_5m_input_tokens") + hour
+    if isinstance(report.get("cache_creation_input_tokens"), int):
+        written = _count(report, "cache_creation_input_tokens")
+    hour = min(hour, written)
+    output = _count(report, "output_tokens")
+    details = report.get("output_tokens_details")
+    thinking = min(_count(details, "thinking_tokens"), output) if isinstance(details, dict) else 0
+    tools = report.get("server_tool_use")
+    tools = tools if isinstance(tools, dict) else {}
+    return Usage(
+        input=_count(report, "input_tokens"),
+        cache_read=_count(report, "cache_read_input_tokens"),
+        cache_write_5m=written - hour,
+        cache_write_1h=hour,
+        output=output - thinking,
+        reasoning=thinking,
+        units=tuple(
+            (name.removesuffix("_requests"), _count(tools, name))
+            for name in sorted(tools)
+            if name.endswith("_requests") and _count(tools, name)
+        ),
+    )
+
+
+def _count(counters: Mapping[str, Any], name: str) -> int:
+    value = counters.get(name)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _string(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _has_url(citation: object) -> bool:
+    return isinstance(citation, dict) and isinstance(citation.get("url"), str)
+
+
+def _annotation(citation: Mapping[str, Any]) -> dict[str, Any]:
+    """A citation of a web page; the chat dialect's span is filled in when its text is complete."""
+    fields = {"url": citation["url"], "title": _string(citation, "title")}
+    quoted = _string(citation, "cited_text")
+    return fields | {"content": quoted} if quoted else fields
+
+
+def _broken(signal: str) -> Failure:
+    return Failure(FailureClass.NETWORK, signal, "The provider's answer broke off or cannot be read.", 200)

@@ -1,0 +1,82 @@
+"""Google's Gemini API: its address, its headers, and which dialects it serves."""
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+from urllib.parse import quote
+
+from ownkey.domain.exchange import Origin, UpstreamRequest
+from ownkey.domain.failures import Failure
+from ownkey.domain.secret import Secret
+from ownkey.domain.wire import Endpoint
+from ownkey.providers.google import failures
+from ownkey.providers.google.codec import GenerateCodec
+from ownkey.providers.google.embeddings import EmbeddingsCodec
+
+
+class _Wired(Protocol):
+    wire: str
+
+
+class GoogleProvider:
+    """The Gemini API at generativelanguage.googleapis.com.
+
+    `embeddings` is kept apart from `codec`: Google's vectors fit no other provider's, so that no dialect's call
+    may reach them by chance.
+    """
+
+    id = "google"
+    origin = Origin("https", "generativelanguage.googleapis.com", 443, "/v1beta")
+    auth_probe_path = "/models"
+    models_path = "/models"
+    request_id_header = None
+
+    def __init__(self) -> None:
+        self._generate = GenerateCodec()
+        self.embeddings = EmbeddingsCodec()
+
+    def stops_billing(self, model: str) -> bool:
+        """Google goes on, and bills (OpenRouter docs, "Streaming")."""
+        return False
+
+    def codec(
+        self, dialect: str, endpoint: Endpoint
+    ) -> tuple[GenerateCodec, Literal["passthrough", "translated"]] | None:
+        """Both chat dialects are translated."""
+        if dialect in ("openai", "openrouter") and endpoint == "chat":
+            return self._generate, "translated"
+        return None
+
+    def request(
+        self,
+        origin: Origin,
+        codec: _Wired,
+        model: str,
+        body: bytes,
+        stream: bool,
+        credential: Secret,
+        headers: Mapping[str, str],
+    ) -> UpstreamRequest:
+        """One call. The key goes into a header, never into the URL, which errors quote."""
+        if codec.wire == EmbeddingsCodec.wire:
+            action = "batchEmbedContents"
+        else:
+            action = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        fixed = {
+            "content-type": "application/json",
+            "accept": "text/event-stream" if stream else "application/json",
+        }
+        passed = {name.lower(): value for name, value in headers.items()}
+        return UpstreamRequest(
+            origin=origin,
+            method="POST",
+            path=f"/models/{quote(model.removeprefix('models/'), safe='')}:{action}",
+            headers=tuple((passed | fixed).items()),
+            body=body,
+            credential=credential,
+            credential_header="x-goog-api-key",
+            credential_prefix="",
+        )
+
+    def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        """Classify an answer whose status is not 200. Never raises."""
+        return failures.decode_failure(status, headers, body)

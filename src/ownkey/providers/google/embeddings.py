@@ -1,0 +1,95 @@
+"""Google's batchEmbedContents: texts in, vectors out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ownkey.domain.conversation import ChatRequest, Event, Failed, Started, Untranslatable, UsageReport
+from ownkey.domain.failures import Failure, FailureClass
+from ownkey.domain.wire import EmbeddingsRequest, Seen
+from ownkey.providers.classify import read_error_object
+from ownkey.providers.google.codec import GeneratePassthrough
+from ownkey.providers.google.events import GenerateReader
+from ownkey.providers.google.failures import judge_error
+from ownkey.providers.google.usage import usage_of
+
+
+class _Vector(msgspec.Struct):
+    values: list[float]
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    embeddings: list[_Vector]
+    usage_metadata: dict[str, Any] | None = None
+
+
+_ANSWERS = msgspec.json.Decoder(_Answer)
+
+
+class EmbeddingsCodec:
+    """`google.embeddings`: requests into it, vectors out of it."""
+
+    wire = "google.embeddings"
+
+    def encode_embeddings(self, model: str, request: EmbeddingsRequest) -> bytes:
+        """The provider's body. Raises Untranslatable for token lists, which only OpenAI's tokenizer could read."""
+        name = model if model.startswith("models/") else f"models/{model}"
+        requests = []
+        for text in request.inputs:
+            if not isinstance(text, str):
+                raise Untranslatable("input", "Gemini embeds texts, not tokens")
+            if not text:
+                raise Untranslatable("input", "Gemini embeds no empty text")
+            entry: dict[str, Any] = {"model": name, "content": {"parts": [{"text": text}]}}
+            if request.dimensions is not None:
+                entry["outputDimensionality"] = request.dimensions
+            requests.append(entry)
+        return msgspec.json.encode({"requests": requests})
+
+    def encode_chat(self, model: str, request: ChatRequest, output_limit: int) -> bytes:
+        """Chat has a codec of its own."""
+        raise Untranslatable("messages", "chat is another endpoint")
+
+    def dropped_hints(self, request: ChatRequest) -> tuple[str, ...]:
+        """None: an embeddings request has no hints."""
+        return ()
+
+    def passthrough(self, call: object) -> GeneratePassthrough:
+        """A relay for a stream that is never sent."""
+        return GeneratePassthrough()
+
+    def events(self) -> GenerateReader:
+        """A reader for a stream that is never sent."""
+        return GenerateReader()
+
+    def observe_whole(self, body: bytes) -> Seen:
+        """What a whole 200 body shows."""
+        return self.decode_embeddings(body)[0]
+
+    def decode_whole(self, body: bytes) -> tuple[Seen, Sequence[Event]]:
+        """What it used: vectors are no events."""
+        seen = self.decode_embeddings(body)[0]
+        if seen.failure is not None:
+            return seen, (Failed(seen.failure),)
+        usage = () if seen.usage is None else (UsageReport(seen.usage),)
+        return seen, (Started("", ""), *usage)
+
+    def decode_embeddings(self, body: bytes) -> tuple[Seen, Sequence[Sequence[float]]]:
+        """The vectors in the order of the texts. Usage is not always told (recorded): then it is None."""
+        seen = Seen(ended=True)
+        try:
+            answer = _ANSWERS.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            document = read_error_object(body)
+            if document is not None and "error" in document:
+                seen.failure = judge_error(document["error"])
+            else:
+                text = "The provider's answer broke off or cannot be read."
+                seen.failure = Failure(FailureClass.NETWORK, "malformed body", text, 200)
+            return seen, ()
+        seen.complete = True
+        seen.content = bool(answer.embeddings)
+        if answer.usage_metadata is not None:
+            seen.usage = usage_of(answer.usage_metadata)
+        return seen, [vector.values for vector in answer.embeddings]

@@ -1,0 +1,342 @@
+"""Gemini's answers, streamed or whole, as neutral events: a whole answer is a stream of one chunk."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ownkey.domain.conversation import (
+    Annotations,
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    RefusalDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStart,
+    UsageReport,
+)
+from ownkey.domain.failures import Failure, FailureClass
+from ownkey.domain.wire import Seen
+from ownkey.providers.classify import read_error_object
+from ownkey.providers.google.encode import REASONING_FORMAT
+from ownkey.providers.google.failures import judge_error
+from ownkey.providers.google.partial_args import BadPath, PartialArgs
+from ownkey.providers.google.usage import usage_of
+from ownkey.providers.sse import FrameTooLarge, SseFrame, SseParser
+
+# Reasons that end an answer because of what it would have said (google-genai 3.4, FinishReason).
+_WITHHELD = frozenset(
+    {
+        "SAFETY",
+        "RECITATION",
+        "LANGUAGE",
+        "OTHER",
+        "BLOCKLIST",
+        "PROHIBITED_CONTENT",
+        "SPII",
+        "IMAGE_SAFETY",
+        "IMAGE_PROHIBITED_CONTENT",
+        "IMAGE_RECITATION",
+        "IMAGE_OTHER",
+        "ESCALATION",
+        "PUP_LIMITED_DISABLED",
+        "MODEL_ARMOR",
+    }
+)
+# Reasons that end an answer because the model's output cannot be used.
+_UNUSABLE = frozenset(
+    {
+        "MALFORMED_FUNCTION_CALL",
+        "UNEXPECTED_TOOL_CALL",
+        "TOO_MANY_TOOL_CALLS",
+        "MISSING_THOUGHT_SIGNATURE",
+        "MALFORMED_RESPONSE",
+        "NO_IMAGE",
+    }
+)
+
+
+class _Call(msgspec.Struct, rename="camel"):
+    id: str | None = None
+    name: str | None = None
+    args: dict[str, Any] | None = None
+    partial_args: list[dict[str, Any]] | None = None
+    will_continue: bool = False
+
+
+class _Part(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    thought: bool = False
+    thought_signature: str | None = None
+    function_call: _Call | None = None
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+    index: int = 0
+    grounding_metadata: dict[str, Any] | None = None
+
+
+class _Chunk(msgspec.Struct, rename="camel"):
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: dict[str, Any] | None = None
+    usage_metadata: dict[str, Any] | None = None
+    model_version: str = ""
+    response_id: str = ""
+    error: Any = None
+
+
+_CHUNKS = msgspec.json.Decoder(_Chunk)
+_BLANK = b" \t\r\n"
+
+
+class GenerateReader:
+    """Reads one answer of generateContent or streamGenerateContent."""
+
+    def __init__(self) -> None:
+        self.seen = Seen()
+        self._sse = SseParser()
+        self._started = False
+        self._usage: dict[str, Any] = {}
+        self._calls = 0
+        self._open_call: PartialArgs | None = None
+        self._piece = -1
+        self._in_thought = False
+        self._text = ""
+
+    def feed(self, data: bytes) -> Sequence[Event]:
+        """The events that `data` completes."""
+        try:
+            return self.read_frames(self._sse.feed(data))
+        except FrameTooLarge:
+            return self.reject_frame()
+
+    def reject_frame(self) -> Sequence[Event]:
+        """The stream sent an event too large to be one: the answer has failed."""
+        return self._fail(_broken("event too large")) if self.seen.failure is None else ()
+
+    def eof(self) -> Sequence[Event]:
+        """The upstream closed, which is how a stream of Gemini's ends; a failure if the answer is not whole."""
+        events = list(self.read_frames(self._sse.eof()))
+        if self.seen.failure is None and not self.seen.complete:
+            events += self._fail(_broken("stream ended early"))
+        self.seen.ended = True
+        return events
+
+    def read_frames(self, frames: Sequence[SseFrame]) -> Sequence[Event]:
+        """The events of whole frames. After a failure nothing counts any more."""
+        events: list[Event] = []
+        for frame in frames:
+            if self.seen.failure is not None:
+                break
+            if frame.raw.lstrip(_BLANK)[:1] in (b"{", b"["):
+                # An overloaded model has answered with bare, pretty-printed JSON in the middle of a stream.
+                events += self._read_error(frame.raw.partition(b"\ndata:")[0], "malformed event")
+            elif frame.data is not None:
+                events += self._read_json(frame.data, frame.partial)
+        return events
+
+    def read_whole(self, body: bytes) -> Sequence[Event]:
+        """The events of a whole answer."""
+        events = [*self._read_json(body, partial=False)]
+        if self.seen.failure is None and not self.seen.complete:
+            events += self._fail(_broken("body without an answer"))
+        self.seen.ended = True
+        return events
+
+    def _read_json(self, data: bytes, partial: bool) -> Sequence[Event]:
+        try:
+            chunk = _CHUNKS.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if partial and self.seen.complete:
+                return ()
+            return self._read_error(data, "stream cut" if partial else "malformed event")
+        if chunk.error is not None:
+            return self._fail(judge_error(chunk.error))
+        return self._read(chunk)
+
+    def _read_error(self, data: bytes, otherwise: str) -> Sequence[Event]:
+        document = read_error_object(data)
+        if document is not None and "error" in document:
+            return self._fail(judge_error(document["error"]))
+        return self._fail(_broken(otherwise))
+
+    def _read(self, chunk: _Chunk) -> Sequence[Event]:
+        events: list[Event] = []
+        if not self._started:
+            self._started = True
+            self.seen.response_id = chunk.response_id or None
+            self.seen.model = chunk.model_version or None
+            events.append(Started(chunk.response_id, chunk.model_version))
+        reported = self._report(chunk.usage_metadata)
+        was_complete = self.seen.complete
+        for candidate in chunk.candidates or ():
+            if candidate.index == 0:
+                events += self._candidate(candidate)
+        blocked = (chunk.prompt_feedback or {}).get("blockReason")
+        if isinstance(blocked, str) and not self.seen.complete:
+            said = (chunk.prompt_feedback or {}).get("blockReasonMessage")
+            text = said if isinstance(said, str) and said else f"The provider blocked the prompt ({blocked})."
+            events += (RefusalDelta(text), *self._finish(FinishReason.CONTENT_FILTER, blocked))
+        if self.seen.usage is not None and self.seen.complete and (reported or not was_complete):
+            events.append(UsageReport(self.seen.usage))
+        return events
+
+    def _candidate(self, candidate: _Candidate) -> Sequence[Event]:
+        events: list[Event] = []
+        try:
+            for part in (candidate.content and candidate.content.parts) or ():
+                events += self._part(part)
+        except BadPath:
+            return (*events, *self._fail(_broken("malformed function arguments")))
+        events += self._citations(candidate.grounding_metadata)
+        native = candidate.finish_reason
+        if not native:
+            return events
+        events += self._close_call()
+        if native in _UNUSABLE:
+            said = candidate.finish_message or "The model's output could not be used."
+            return (*events, *self._fail(Failure(FailureClass.BAD_OUTPUT, f"200 {native}", said, 200)))
+        if native == "MAX_TOKENS":
+            reason = FinishReason.LENGTH
+        elif native in _WITHHELD:
+            reason = FinishReason.CONTENT_FILTER
+            if not self.seen.content and candidate.finish_message:
+                events.append(RefusalDelta(candidate.finish_message))
+        else:
+            reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
+        return (*events, *self._finish(reason, native))
+
+    def _part(self, part: _Part) -> Sequence[Event]:
+        if part.function_call is not None:
+            return self._call(part.function_call, part.thought_signature)
+        if part.thought:
+            return self._thought(part.text or "", part.thought_signature)
+        events: list[Event] = []
+        if part.text:
+            self._in_thought = False
+            self._saw(part.text)
+            self._text += part.text
+            events.append(TextDelta(part.text))
+        if part.thought_signature:
+            events.append(self._encrypted(part.thought_signature))
+        return events
+
+    def _thought(self, text: str, signature: str | None) -> Sequence[Event]:
+        if not self._in_thought:
+            self._in_thought = True
+            self._piece += 1
+        detail: dict[str, Any] = {"type": "reasoning.text", "format": REASONING_FORMAT, "index": self._piece}
+        if text:
+            self._saw(text)
+            detail["text"] = text
+        if signature:
+            detail["signature"] = signature
+        return (ReasoningDelta(text, (detail,)),) if text or signature else ()
+
+    def _encrypted(self, signature: str) -> Event:
+        """The opaque signature of a text, in the shape in which OpenRouter carries Gemini's."""
+        self._in_thought = False
+        self._piece += 1
+        detail = {"type": "reasoning.encrypted", "data": signature, "format": REASONING_FORMAT}
+        return ReasoningDelta("", (detail | {"index": self._piece},))
+
+    def _call(self, call: _Call, signature: str | None) -> Sequence[Event]:
+        events: list[Event] = []
+        if call.name:
+            events += self._close_call()
+            self._in_thought = False
+            call_id = call.id or self._make_id(call.name)
+            events.append(ToolCallStart(self._calls, call_id, call.name, signature or None))
+            self._calls += 1
+            self.seen.content = True
+            self._open_call = PartialArgs()
+        if self._open_call is None:
+            return events
+        if call.args:
+            self._open_call.value |= call.args
+        for piece in call.partial_args or ():
+            self._open_call.add(piece)
+        if not call.will_continue:
+            events += self._close_call()
+        return events
+
+    def _close_call(self) -> Sequence[Event]:
+        if self._open_call is None:
+            return ()
+        text = msgspec.json.encode(self._open_call.value).decode()
+        self._open_call = None
+        self._saw(text)
+        return (ToolCallDelta(self._calls - 1, text),)
+
+    def _make_id(self, name: str) -> str:
+        """Gemini mostly names no calls: an id from what the answer itself says is the same on every reading."""
+        basis = f"{self.seen.response_id or ''}\n{self._calls}\n{name}"
+        return "call_" + hashlib.sha256(basis.encode()).hexdigest()[:24]
+
+    def _citations(self, grounding: dict[str, Any] | None) -> Sequence[Event]:
+        """Web sources of the text so far; Gemini counts bytes, the chat dialect characters."""
+        if not grounding:
+            return ()
+        sources = _dicts(grounding.get("groundingChunks"))
+        raw = self._text.encode("utf-8", "surrogatepass")
+        items = []
+        for support in _dicts(grounding.get("groundingSupports")):
+            segment = support.get("segment")
+            start, end = (_characters(raw, segment, name) for name in ("startIndex", "endIndex"))
+            indices = support.get("groundingChunkIndices")
+            for index in indices if isinstance(indices, list) else ():
+                web = sources[index].get("web") if isinstance(index, int) and 0 <= index < len(sources) else None
+                if isinstance(web, dict) and isinstance(web.get("uri"), str):
+                    citation = {"url": web["uri"], "title": web.get("title") or ""}
+                    span = {"start_index": start, "end_index": end}
+                    items.append({"type": "url_citation", "url_citation": citation | span})
+        return (Annotations(tuple(items)),) if items else ()
+
+    def _finish(self, reason: FinishReason, native: str) -> Sequence[Event]:
+        self.seen.complete = True
+        self.seen.refused = reason is FinishReason.CONTENT_FILTER
+        self.seen.finish_reason = reason.value
+        return (Finished(reason, native),)
+
+    def _saw(self, text: str) -> None:
+        if text:
+            self.seen.content = True
+            self.seen.content_bytes += len(text.encode("utf-8", "surrogatepass"))
+
+    def _report(self, usage: Mapping[str, Any] | None) -> bool:
+        """Reports are cumulative: the last value of each counter holds. False if this one counts nothing."""
+        if not usage or not any(name.endswith("TokenCount") for name in usage):
+            return False
+        self._usage |= {name: value for name, value in usage.items() if value is not None}
+        self.seen.usage = usage_of(self._usage)
+        return True
+
+    def _fail(self, failure: Failure) -> Sequence[Event]:
+        self.seen.failure = failure
+        return (Failed(failure),)
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    """The entries of a list, each as an object (an empty one for what is none): positions are references."""
+    return [entry if isinstance(entry, dict) else {} for entry in value] if isinstance(value, list) else []
+
+
+def _characters(raw: bytes, segment: object, name: str) -> int:
+    offset = segment.get(name) if isinstance(segment, dict) else None
+    return len(raw[:offset].decode(errors="ignore")) if isinstance(offset, int) and offset > 0 else 0
+
+
+def _broken(signal: str) -> Failure:
+    return Failure(FailureClass.NETWORK, signal, "The provider's answer broke off or cannot be read.", 200)

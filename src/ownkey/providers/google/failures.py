@@ -1,0 +1,103 @@
+"""Google's failures as data: what an error answer says, and which class each saying is.
+
+Sources: ai.google.dev, "Troubleshooting" and "Rate limits"; google.rpc's error details; recorded answers. The
+same table judges statuses and errors inside a stream.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ownkey.domain.failures import Failure, FailureClass
+from ownkey.providers.classify import ErrorFacts, Rule, classify, read_error_object, seconds_ms, text_of
+
+_BAD_REQUEST = frozenset({400})
+_TOO_MANY = frozenset({429})
+
+RULES = (
+    Rule(
+        "google.bad_key",
+        FailureClass.AUTH,
+        codes=frozenset({"API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "API_KEY_EXPIRED", "SERVICE_DISABLED"}),
+    ),
+    Rule("google.unauthenticated", FailureClass.AUTH, codes=frozenset({"UNAUTHENTICATED"})),
+    Rule("google.permission", FailureClass.AUTH, codes=frozenset({"PERMISSION_DENIED"})),
+    Rule(
+        "google.daily_quota",
+        FailureClass.FUNDS,
+        statuses=_TOO_MANY,
+        marks=frozenset({"per_day"}),
+        signal="RESOURCE_EXHAUSTED per day",
+    ),
+    Rule("google.minute_quota", FailureClass.RATE_LIMIT, statuses=_TOO_MANY, marks=frozenset({"per_minute"})),
+    Rule("google.stated_wait", FailureClass.RATE_LIMIT, statuses=_TOO_MANY, marks=frozenset({"wait"})),
+    Rule("google.quota", FailureClass.FUNDS, statuses=_TOO_MANY),
+    Rule(
+        "google.billing",
+        FailureClass.FUNDS,
+        codes=frozenset({"FAILED_PRECONDITION"}),
+        phrases=("billing",),
+        signal="FAILED_PRECONDITION billing",
+    ),
+    Rule("google.precondition", FailureClass.AUTH, codes=frozenset({"FAILED_PRECONDITION"})),
+    Rule("google.model_missing", FailureClass.MODEL_MISSING, codes=frozenset({"NOT_FOUND"})),
+    Rule("google.model_missing_status", FailureClass.MODEL_MISSING, statuses=frozenset({404})),
+    Rule(
+        "google.too_long",
+        FailureClass.TOO_LONG,
+        statuses=_BAD_REQUEST,
+        phrases=("input token count", "exceeds the maximum number of tokens", "request payload size exceeds"),
+        signal="input token count exceeds the maximum",
+    ),
+    Rule("google.too_large", FailureClass.TOO_LONG, statuses=frozenset({413}), signal="request too large"),
+)
+
+
+def decode_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+    """Judge an answer whose status is not 200. Never raises."""
+    document = read_error_object(body) or {}
+    lowered = {name.lower(): value for name, value in headers.items()}
+    return classify(_facts(status, document.get("error"), lowered), RULES)
+
+
+def judge_error(error: object) -> Failure:
+    """Judge an `error` object that came inside a 200 answer."""
+    return classify(_facts(200, error, {}), RULES)
+
+
+def _facts(status: int, error: object, headers: Mapping[str, str]) -> ErrorFacts:
+    fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
+    stated = fields.get("code")
+    details = list(_details(fields))
+    reasons = tuple(text_of(detail.get("reason")) for detail in details if _is(detail, "ErrorInfo"))
+    wait = next((seconds_ms(detail.get("retryDelay")) for detail in details if _is(detail, "RetryInfo")), None)
+    quotas = [text_of(item.get("quotaId")) for detail in details for item in _violations(detail)]
+    marks = {
+        "per_day": any("PerDay" in quota for quota in quotas),
+        "per_minute": any("PerMinute" in quota for quota in quotas),
+        "wait": wait is not None or "retry-after" in headers,
+    }
+    return ErrorFacts(
+        status=status,
+        message=text_of(fields.get("message")),
+        codes=tuple(code for code in (*reasons, text_of(fields.get("status"))) if code),
+        stated=stated if isinstance(stated, int) else None,
+        marks=frozenset(name for name, found in marks.items() if found),
+        retry_after_ms=wait,
+        headers=headers,
+    )
+
+
+def _details(error: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    details = error.get("details")
+    if isinstance(details, list):
+        yield from (detail for detail in details if isinstance(detail, dict))
+
+
+def _violations(detail: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    violations = detail.get("violations")
+    if _is(detail, "QuotaFailure") and isinstance(violations, list):
+        yield from (violation for violation in violations if isinstance(violation, dict))
+
+
+def _is(detail: Mapping[str, Any], kind: str) -> bool:
+    return text_of(detail.get("@type")).endswith(f"google.rpc.{kind}")

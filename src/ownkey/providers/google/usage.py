@@ -1,0 +1,40 @@
+"""Gemini's counters in disjoint classes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ownkey.domain.usage import Usage
+
+
+def usage_of(report: Mapping[str, Any]) -> Usage:
+    """The prompt includes the cached part but not what tools brought; candidates exclude thoughts.
+
+    Together the classes are `totalTokenCount`.
+    """
+    prompt = _count(report, "promptTokenCount")
+    cached = min(_count(report, "cachedContentTokenCount"), prompt)
+    fresh_audio = _modality(report, "promptTokensDetails", "AUDIO") - _modality(report, "cacheTokensDetails", "AUDIO")
+    audio_input = min(max(fresh_audio, 0), prompt - cached)
+    output = _count(report, "candidatesTokenCount")
+    audio_output = min(_modality(report, "candidatesTokensDetails", "AUDIO"), output)
+    return Usage(
+        input=prompt - cached - audio_input + _count(report, "toolUsePromptTokenCount"),
+        cache_read=cached,
+        output=output - audio_output,
+        reasoning=_count(report, "thoughtsTokenCount"),
+        audio_input=audio_input,
+        audio_output=audio_output,
+    )
+
+
+def _count(counters: Mapping[str, Any], name: str) -> int:
+    value = counters.get(name)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _modality(report: Mapping[str, Any], name: str, modality: str) -> int:
+    details = report.get(name)
+    if not isinstance(details, list):
+        return 0
+    rows = (row for row in details if isinstance(row, dict) and row.get("modality") == modality)
+    return sum(_count(row, "tokenCount") for row in rows)

@@ -1,0 +1,415 @@
+"""The configuration file, read once: everything that makes this Ownkey serve this product.
+
+The file is laid over a preset of the same shape, key by key; lists are replaced whole. A change needs a restart,
+so that no two calls of one process ever disagree about the rules.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+from ownkey.domain.pricing import CONFIGURED, DIMENSIONS, ModelPrice, Rate, check_price
+from ownkey.domain.product import (
+    DIRECT_PROVIDERS,
+    PROVIDERS,
+    CreditRules,
+    Payers,
+    Plan,
+    Product,
+    RoutingLimits,
+    Task,
+)
+from ownkey.domain.wire import Endpoint
+from ownkey.settings.environment import read_environment
+from ownkey.settings.tables import SettingsError, Table
+
+__all__ = [
+    "PRESETS", "HttpLimits", "PriceSync", "ServerSettings", "Settings", "SettingsError", "load_settings",
+    "preset_models", "preset_text",
+]  # fmt: skip
+
+PRESETS = ("support-desk", "app-builder")
+
+ORIGINS: Mapping[str, str] = {
+    "openrouter": "https://openrouter.ai/api/v1",
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com/v1",
+    "google": "https://generativelanguage.googleapis.com/v1beta",
+}
+"""Where credentials may be sent unless the file says otherwise."""
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """`data_dir` is absolute. `allowed_hosts` empty: any Host header. `url` is where people reach this server, ""
+    if unknown. SQLite belongs to one process, so there is no number of workers."""
+
+    host: str
+    port: int
+    data_dir: Path
+    allowed_hosts: tuple[str, ...]
+    url: str
+    shutdown_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What one caller, and all of them, may ask of this process. Bytes, counts and seconds."""
+
+    body_bytes: int = 32 * 2**20
+    header_bytes: int = 32 * 2**10
+    header_fields: int = 100
+    json_depth: int = 64
+    header_s: float = 10.0
+    body_idle_s: float = 60.0
+    event_bytes: int = 10 * 2**20
+    response_bytes: int = 64 * 2**20
+    in_flight: int = 2_000
+    in_flight_per_workspace: int = 1_000
+    waiting_holds: int = 1_024
+    unsent_bytes: int = 256 * 2**10
+    client_stall_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class PriceSync:
+    """Whether OpenRouter's public price list is fetched at start and every `interval_s`."""
+
+    on: bool
+    interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`origins` maps every provider to its base URL. `price_overrides` are the operator's own prices: they win."""
+
+    product: Product
+    server: ServerSettings
+    origins: Mapping[str, str]
+    allow_insecure_origins: bool
+    limits: HttpLimits
+    price_overrides: tuple[ModelPrice, ...]
+    price_sync: PriceSync
+    config_path: Path
+    testing: bool = False
+    failpoint: str | None = None
+
+
+def load_settings(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read the file (None: the environment's OWNKEY_CONFIG) over its preset. Raises SettingsError."""
+    environment = read_environment(environ)
+    path = (config_path or environment.config_path).absolute()
+    values = _read_file(path)
+    preset = Table(str(path), "", values).text("preset", choices=PRESETS)
+    root = Table(str(path), "", _merged(preset, values, path))
+    settings = _read_settings(root, preset, path)
+    server = replace(
+        settings.server,
+        host=environment.host or settings.server.host,
+        port=environment.port if environment.port is not None else settings.server.port,
+        data_dir=environment.data_dir.absolute() if environment.data_dir else settings.server.data_dir,
+    )
+    return replace(settings, server=server, testing=environment.testing, failpoint=environment.failpoint)
+
+
+def preset_text(preset: str) -> str:
+    """A preset as it is shipped."""
+    return resources.files("ownkey.settings").joinpath("presets", f"{preset}.toml").read_text("utf-8")
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise SettingsError(f"There is no configuration file {path}. Make one with `ownkey init`.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The configuration file {path} cannot be read: {error}.") from None
+    return _parse(text, str(path))
+
+
+def _parse(text: str, file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text, parse_float=Decimal)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file}: not valid TOML: {error}.") from None
+
+
+def _merged(preset: str, values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    base = _parse(preset_text(preset), f"preset {preset}")
+    product = Table(str(path), "", values).table("product")
+    for keep, section in (("keep_preset_tasks", "tasks"), ("keep_preset_plans", "plans")):
+        if not product.flag(keep, True):
+            base.pop(section, None)
+    return _overlay(base, values)
+
+
+def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _overlay(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _read_settings(root: Table, preset: str, path: Path) -> Settings:
+    root.text("preset")
+    origins, insecure = _read_origins(root.table("origins"))
+    overrides, sync = _read_prices(root.table("prices"))
+    settings = Settings(
+        product=_read_product(root, preset),
+        server=_read_server(root.table("server"), path),
+        origins=origins,
+        allow_insecure_origins=insecure,
+        limits=_read_limits(root.table("limits")),
+        price_overrides=overrides,
+        price_sync=sync,
+        config_path=path,
+    )
+    root.done()
+    return settings
+
+
+def _read_server(table: Table, path: Path) -> ServerSettings:
+    server = ServerSettings(
+        host=table.text("host", "127.0.0.1"),
+        port=table.whole("port", 8787, most=65_535),
+        data_dir=(path.parent / table.text("data_dir", "data")).absolute(),
+        allowed_hosts=table.texts("allowed_hosts", ()),
+        url=table.text("url", "").rstrip("/"),
+        shutdown_s=table.seconds("shutdown_s", 300.0),
+    )
+    table.done()
+    return server
+
+
+def _read_origins(table: Table) -> tuple[dict[str, str], bool]:
+    insecure = table.flag("allow_insecure", False)
+    origins = {provider: table.text(provider, ORIGINS[provider]).rstrip("/") for provider in PROVIDERS}
+    for provider, origin in origins.items():
+        try:
+            parts = urlsplit(origin)
+            parts.port  # noqa: B018 - reading it checks it
+        except ValueError:
+            raise table.wrong(provider, "a base URL", origin) from None
+        if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:
+            raise table.wrong(provider, "a base URL such as " + ORIGINS[provider], origin)
+        if parts.username is not None or parts.password is not None:
+            raise SettingsError(f"{table.file}: {table.name(provider)} must not hold a user name or a password.")
+        if (parts.scheme == "http" or parts.hostname in _LOOPBACK) and not insecure:
+            raise SettingsError(
+                f"{table.file}: {table.name(provider)} is {origin}: plain http and loopback need "
+                f"{table.name('allow_insecure')} = true; it is meant for the demo and for tests."
+            )
+        if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+            raise SettingsError(
+                f"{table.file}: {table.name(provider)} is {origin}: plain http is only possible on loopback."
+            )
+    table.done()
+    return origins, insecure
+
+
+def _read_limits(table: Table) -> HttpLimits:
+    usual = HttpLimits()
+    limits = HttpLimits(
+        body_bytes=table.whole("body_bytes", usual.body_bytes, least=1_024),
+        header_bytes=table.whole("header_bytes", usual.header_bytes, least=1_024),
+        header_fields=table.whole("header_fields", usual.header_fields, least=10),
+        json_depth=table.whole("json_depth", usual.json_depth, least=8, most=512),
+        header_s=table.seconds("header_s", usual.header_s),
+        body_idle_s=table.seconds("body_idle_s", usual.body_idle_s),
+        event_bytes=table.whole("event_bytes", usual.event_bytes, least=65_536),
+        response_bytes=table.whole("response_bytes", usual.response_bytes, least=65_536),
+        in_flight=table.whole("in_flight", usual.in_flight, least=1),
+        in_flight_per_workspace=table.whole("in_flight_per_workspace", usual.in_flight_per_workspace, least=1),
+        waiting_holds=table.whole("waiting_holds", usual.waiting_holds, least=1),
+        unsent_bytes=table.whole("unsent_bytes", usual.unsent_bytes, least=4_096),
+        client_stall_s=table.seconds("client_stall_s", usual.client_stall_s),
+    )
+    table.done()
+    return limits
+
+
+def _read_prices(table: Table) -> tuple[tuple[ModelPrice, ...], PriceSync]:
+    sync = PriceSync(table.flag("sync", True), table.seconds("sync_interval_s", 86_400.0))
+    if sync.interval_s < 60:
+        raise table.wrong("sync_interval_s", "at least 60 seconds", sync.interval_s)
+    overrides = tuple(_read_override(row) for row in table.rows("override"))
+    table.done()
+    return overrides, sync
+
+
+def _read_override(row: Table) -> ModelPrice:
+    """One [[prices.override]]: amounts in USD per million tokens, or per piece for `request` and `image`."""
+    price = ModelPrice(
+        provider=row.text("provider", choices=PROVIDERS),
+        model=row.text("model"),
+        rates={name: (Rate(0, row.usd(f"{name}_usd")),) for name in DIMENSIONS if row.has(f"{name}_usd")},
+        units={name: row.usd(f"{name}_usd") for name in ("request", "image") if row.has(f"{name}_usd")},
+        free=row.flag("free", False),
+        context_window=row.optional_whole("context_window", least=1),
+        max_output_tokens=row.optional_whole("max_output_tokens", least=1),
+        source=CONFIGURED,
+    )
+    row.done()
+    if not price.free and "input" not in price.rates:
+        raise SettingsError(f"{row.file}: {row.path} needs input_usd, or free = true.")
+    wrong = check_price(price)
+    if wrong:
+        raise SettingsError(f"{row.file}: {row.path}: {wrong}.")
+    return price
+
+
+def _read_product(root: Table, preset: str) -> Product:
+    table, spend = root.table("product"), root.table("spend")
+    table.flag("keep_preset_tasks", True)
+    table.flag("keep_preset_plans", True)
+    tasks = {name: _read_task(name, row) for name, row in root.tables("tasks").items()}
+    plans = {name: _read_plan(name, row) for name, row in root.tables("plans").items()}
+    if not plans:
+        raise SettingsError(f"{root.file}: [plans] needs at least one plan.")
+    rules, if_key_fails, if_key_fails_limit = _read_credits(root.table("credits"))
+    product = Product(
+        name=table.text("name"),
+        preset=preset,
+        payers=Payers(table.text("payers", choices=tuple(Payers))),
+        tasks=tasks,
+        plans=plans,
+        default_plan=table.text("default_plan", choices=tuple(plans)),
+        direct_providers=_read_direct(table),
+        routing=_read_routing(root.table("routing")),
+        credits=rules,
+        entry_url=_read_entry_url(table),
+        busy_wait_s=spend.seconds("busy_wait_s", 2.0),
+        shrink_to_fit=spend.flag("shrink_to_fit", True),
+        min_output_tokens=spend.whole("min_output_tokens", 256, least=1),
+        default_threshold=spend.whole("default_threshold", 80, least=1, most=99),
+        credits_if_key_fails_default=if_key_fails,
+        credits_if_key_fails_limit=if_key_fails_limit,
+        strict_parameters=table.flag("strict_parameters", False),
+        model_ids=_read_model_ids(root.table("model_ids")),
+        attribution=_read_attribution(root.table("attribution")),
+        openrouter_fee_bps=table.whole("openrouter_fee_bps", 550, most=10_000),
+    )
+    table.done()
+    spend.done()
+    return product
+
+
+def _read_direct(table: Table) -> tuple[str, ...]:
+    named = table.texts("direct_providers", ())
+    for provider in named:
+        if provider not in DIRECT_PROVIDERS:
+            raise table.wrong("direct_providers", f"a list out of {', '.join(DIRECT_PROVIDERS)}", provider)
+    return tuple(provider for provider in DIRECT_PROVIDERS if provider in named)
+
+
+def _read_entry_url(table: Table) -> str:
+    url = table.text("entry_url")
+    if not url.startswith(("https://", "http://", "/")):
+        raise table.wrong("entry_url", "a URL or a path, with {flow} where the page's name goes", url)
+    return url
+
+
+def _read_task(name: str, table: Table) -> Task:
+    kind = table.text("endpoint", "chat", choices=get_args(Endpoint))
+    endpoint: Endpoint = "embeddings" if kind == "embeddings" else "chat"
+    knobs = table.table("settings")
+    task = Task(
+        name=name,
+        title=table.text("title", name.replace("_", " ").capitalize()),
+        endpoint=endpoint,
+        models=table.texts("models"),
+        default_on=table.flag("default_on", True),
+        max_output_tokens=table.optional_whole("max_output_tokens", least=1),
+        deadline_s=table.optional_whole("deadline_s", least=1),
+        settings={key: knobs.whole(key) for key in knobs.names()},
+    )
+    table.done()
+    if not task.models or any("/" not in model for model in task.models):
+        raise table.wrong("models", 'a list of OpenRouter slugs such as "openai/gpt-4.1-mini"', list(task.models))
+    if endpoint == "embeddings" and len(task.models) > 1:
+        raise SettingsError(
+            f"{table.file}: {table.name('models')} must name one model: vectors of two models cannot be compared."
+        )
+    return task
+
+
+def _read_plan(name: str, table: Table) -> Plan:
+    byok = table.text("byok", choices=("included", "addon"))
+    plan = Plan(
+        name=name,
+        title=table.text("title", name.capitalize()),
+        byok="included" if byok == "included" else "addon",
+        grant_credits=table.whole("grant_credits", 0),
+        minimum_balance_credits=table.whole("minimum_balance_credits", 0),
+    )
+    table.done()
+    return plan
+
+
+def _read_credits(table: Table) -> tuple[CreditRules, bool, int | None]:
+    rules = CreditRules(
+        price_nusd=table.usd("price_usd", "0.01"), markup_bps=table.whole("markup_bps", 0, most=1_000_000)
+    )
+    if rules.price_nusd <= 0:
+        raise table.wrong("price_usd", "above 0", "0")
+    if_key_fails = table.flag("if_key_fails", False)
+    limit = table.optional_whole("if_key_fails_limit")
+    table.done()
+    return rules, if_key_fails, limit
+
+
+def _read_routing(table: Table) -> RoutingLimits:
+    usual = RoutingLimits()
+    limits = RoutingLimits(
+        deadline_s=table.seconds("deadline_s", usual.deadline_s),
+        max_attempts=table.whole("max_attempts", usual.max_attempts, least=1, most=20),
+        connect_s=table.seconds("connect_s", usual.connect_s),
+        first_content_s=table.seconds("first_content_s", usual.first_content_s),
+        response_s=table.seconds("response_s", usual.response_s),
+        stall_s=table.seconds("stall_s", usual.stall_s),
+        tail_s=table.seconds("tail_s", usual.tail_s),
+        keepalive_after_s=table.seconds("keepalive_after_s", usual.keepalive_after_s),
+        drain_s=table.seconds("drain_s", usual.drain_s),
+        retry_wait_max_s=table.seconds("retry_wait_max_s", usual.retry_wait_max_s),
+        last_route_retries=table.whole("last_route_retries", usual.last_route_retries, most=5),
+        direct_retries=table.whole("direct_retries", usual.direct_retries, most=5),
+    )
+    table.done()
+    return limits
+
+
+def _read_model_ids(table: Table) -> dict[str, dict[str, str]]:
+    ids: dict[str, dict[str, str]] = {}
+    for provider in DIRECT_PROVIDERS:
+        below = table.table(provider)
+        ids[provider] = {slug: below.text(slug) for slug in below.names()}
+    table.done()
+    return {provider: slugs for provider, slugs in ids.items() if slugs}
+
+
+def _read_attribution(table: Table) -> dict[str, str]:
+    """OpenRouter's attribution headers, by their own names."""
+    headers = {
+        "HTTP-Referer": table.text("url", ""),
+        "X-OpenRouter-Title": table.text("title", ""),
+        "X-OpenRouter-Categories": ",".join(table.texts("categories", ())),
+    }
+    table.done()
+    for name, value in headers.items():
+        if not value.isprintable() or not value.isascii():
+            raise SettingsError(f"{table.file}: [{table.path}] {name} must be printable ASCII.")
+    return {name: value for name, value in headers.items() if value}
+
+
+def preset_models(preset: str) -> tuple[str, ...]:
+    """Every model that a preset's tasks name, once."""
+    tasks = _parse(preset_text(preset), f"preset {preset}").get("tasks", {})
+    return tuple(dict.fromkeys(model for task in tasks.values() for model in task["models"]))

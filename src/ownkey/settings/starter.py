@@ -1,0 +1,129 @@
+"""The first ownkey.toml: every setting that a product changes, with its meaning, and the preset's own values.
+
+What is a comment shows the default; removing the `#` changes nothing until the value is changed.
+"""
+
+from ownkey.domain.product import PROVIDERS
+from ownkey.settings.product import ORIGINS, PRESETS, HttpLimits, SettingsError
+
+_HEAD = """\
+# ownkey.toml: what this Ownkey serves, and by which rules. A change needs a restart.
+# `ownkey doctor` checks it. Lines with a # in front show defaults.
+
+# The rules it starts from; everything below is laid over the preset, key by key.
+preset = "{preset}"
+
+[product]
+name = "{name}"
+# Where a refusal sends people to fix it: a page of your product. {{flow}} becomes the name of the page's part,
+# such as "credential:openrouter", "cap", "credits" or "addon".
+entry_url = "{entry_url}"
+"""
+
+_SUPPORT_DESK = """
+# Providers whose keys customers may add beside the OpenRouter key; they are tried first and save OpenRouter's fee.
+# direct_providers = ["anthropic", "openai", "google"]
+
+# What the product's AI does. A task's models are OpenRouter slugs, in order of preference. A task of the preset is
+# changed by naming it:
+# [tasks.draft_reply]
+# models = ["anthropic/claude-sonnet-4.5", "openai/gpt-4.1", "google/gemini-2.5-flash"]
+#
+# A new task:
+# [tasks.summarize]
+# title = "Summaries"
+# endpoint = "chat"            # or "embeddings"
+# models = ["openai/gpt-4.1-mini"]
+# default_on = true            # the switch's first position
+# max_output_tokens = 1024     # where the caller gives no limit
+# settings = { threshold = 85 }
+"""
+
+_APP_BUILDER = """
+# [credits]
+# price_usd = "0.01"           # what one credit is worth; amounts in US dollars are text
+# markup_bps = 2000            # on the provider's bill: 2000 is 20%
+# if_key_fails = true          # new workspaces use credits if their own key fails
+# if_key_fails_limit = 500     # credits a month for that
+
+# A plan of the preset is changed, or a new one made, by naming it:
+# [plans.free]
+# byok = "addon"               # or "included"
+# grant_credits = 50           # once
+# minimum_balance_credits = 10 # that calls with the customer's own key need
+
+# A task's models are OpenRouter slugs, in order of preference:
+# [tasks.build_app]
+# models = ["anthropic/claude-sonnet-4.5", "openai/gpt-5", "google/gemini-2.5-pro"]
+# max_output_tokens = 32768    # where the caller gives no limit
+"""
+
+_TAIL = """
+[server]
+host = "127.0.0.1"
+port = 8787
+# Relative paths are relative to this file.
+data_dir = "data"
+# Host headers that are answered; none listed: any.
+# allowed_hosts = ["ownkey.example.com"]
+# Where people and webhooks reach this server.
+# url = "https://ownkey.example.com"
+# shutdown_s = 300.0
+
+# [spend]
+# default_threshold = 80       # percent of the cap at which the first alert goes out
+# shrink_to_fit = true         # lower a call's output limit to what still fits under the cap
+# min_output_tokens = 256      # but never below this
+# busy_wait_s = 2.0            # how long a call waits for others' holds to end
+
+# [routing]
+# deadline_s = 120.0
+# max_attempts = 4
+# first_content_s = 12.0
+# stall_s = 20.0
+
+# [attribution]
+# url = "https://www.example.com"
+# title = "Example"
+
+# [prices]
+# sync = true                  # read OpenRouter's public price list at start and daily
+# sync_interval_s = 86400
+# Your own price of a model, in US dollars per million tokens; it wins over every list.
+# [[prices.override]]
+# provider = "openrouter"
+# model = "example/model"
+# input_usd = "0.50"
+# output_usd = "1.50"
+
+# What a provider calls a model, where the rule would not find it; "" means OpenRouter only.
+# [model_ids.anthropic]
+# "anthropic/claude-example-9" = "claude-example-9-preview"
+"""
+
+
+def write_config_text(preset: str) -> str:
+    """The commented ownkey.toml that `ownkey init` writes for a preset."""
+    if preset not in PRESETS:
+        raise SettingsError(f"There is no preset {preset!r}; there are {' and '.join(PRESETS)}.")
+    desk = preset == "support-desk"
+    page = "settings/ai" if desk else "settings/integrations/openrouter"
+    head = _HEAD.format(
+        preset=preset,
+        name="Support desk" if desk else "App builder",
+        entry_url=f"https://app.example.com/{page}?open={{flow}}",
+    )
+    return head + (_SUPPORT_DESK if desk else _APP_BUILDER) + _TAIL + _origins() + _limits()
+
+
+def _origins() -> str:
+    lines = [f'# {provider} = "{ORIGINS[provider]}"' for provider in PROVIDERS]
+    return "\n# Where keys are sent. Only this file can change it.\n# [origins]\n" + "\n".join(lines) + "\n"
+
+
+def _limits() -> str:
+    usual = HttpLimits()
+    return (
+        "\n# [limits]\n"
+        f"# body_bytes = {usual.body_bytes}\n# json_depth = {usual.json_depth}\n# in_flight = {usual.in_flight}\n"
+    )

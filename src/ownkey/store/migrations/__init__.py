@@ -1,0 +1,1 @@
+"""The schema, one step a file; a step that was released is never edited."""

@@ -1,0 +1,217 @@
+"""Receipts as rows: the whole document as JSON, and beside it the columns that people filter and sum by.
+
+Amounts in the document are integers of nano-USD, field by field those of `domain.receipts.Receipt`; doors turn
+them into decimal strings.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from ownkey.domain.booking import AttemptEnd, CapFigures
+from ownkey.domain.receipts import CapView, Receipt
+from ownkey.domain.records import ReceiptFilter
+from ownkey.domain.routing import Funding
+from ownkey.store.connection import Connection
+from ownkey.store.ends import end_hold
+from ownkey.store.periods import utc_text
+
+_INSERT = """
+INSERT INTO receipt(id, workspace_id, at_ms, task, model, provider, funding, code, conversation, project, basis,
+  cost_nusd, charge_credits, interrupted, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT(id) DO UPDATE SET at_ms = excluded.at_ms, task = excluded.task, model = excluded.model,
+  provider = excluded.provider, funding = excluded.funding, code = excluded.code,
+  conversation = excluded.conversation, project = excluded.project, basis = excluded.basis,
+  cost_nusd = excluded.cost_nusd, charge_credits = excluded.charge_credits, interrupted = excluded.interrupted,
+  doc = excluded.doc
+WHERE receipt.interrupted = 1 AND receipt.workspace_id = excluded.workspace_id
+"""
+_CLOSE_CALL = """
+UPDATE hold SET context = NULL
+WHERE call_id = ? AND workspace_id = ? AND state <> 'held' AND context IS NOT NULL
+"""
+_CALL_HOLDS = """
+SELECT h.id, CASE WHEN h.cost_nusd IS NULL AND c.cost_delta_nusd IS NULL THEN NULL
+    ELSE coalesce(h.cost_nusd, 0) + coalesce(c.cost_delta_nusd, 0) END,
+  h.charge_nusd + coalesce(c.charge_delta_nusd, 0), h.charge_credits + coalesce(c.credits_delta, 0), h.absorbed_nusd
+FROM hold h LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
+WHERE h.call_id = ? AND h.workspace_id = ?
+"""
+_DOC = "SELECT doc FROM receipt WHERE id = ? AND workspace_id = ?"
+_REWRITE = """
+UPDATE receipt SET doc = ?, cost_nusd = ?, charge_credits = ? WHERE id = ? AND workspace_id = ?
+"""
+_FLAG = """
+INSERT INTO overage_flag(provider, model, price_version, hold_id, at_ms) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING
+"""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping | MappingProxyType):
+        return dict(value)
+    raise NotImplementedError(f"a receipt holds plain values, not {type(value).__name__}")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+
+
+def end_call(conn: Connection, end: AttemptEnd | None, receipt: Receipt) -> Receipt:
+    """The last attempt's end and the receipt, together; the receipt gets the figures that were booked."""
+    booked = None if end is None else end_hold(conn, end, last=True)
+    if len(receipt.attempts) > (0 if end is None else 1):
+        conn.execute(_CLOSE_CALL, (receipt.id, receipt.workspace_id))
+        receipt = _take_rows(conn, receipt)
+    elif end is not None and booked is not None:
+        expected = 0 if end.cost_nusd is None or end.state == "released" else end.cost_nusd
+        if booked.cost_nusd != expected or booked.charge_nusd or booked.absorbed_nusd:
+            receipt = _take_rows(conn, receipt)
+    if booked is not None and booked.cap is not None:
+        receipt = replace(receipt, cap=_cap_view(booked.cap, receipt))
+    save_receipt(conn, receipt)
+    _flag_overages(conn, receipt)
+    return receipt
+
+
+def _cap_view(cap: CapFigures, receipt: Receipt) -> CapView:
+    own = receipt.cost_nusd or 0
+    return CapView(
+        cap.period_key, cap.cap_nusd, max(0, cap.spent_nusd - own), cap.spent_nusd, utc_text(cap.resets_at_ms)
+    )
+
+
+def _take_rows(conn: Connection, receipt: Receipt) -> Receipt:
+    """The call's holds as booked. They differ from what the attempts say where credits were charged, and where an
+    expired hold was corrected within its bound."""
+    rows = {row[0]: row[1:] for row in conn.execute(_CALL_HOLDS, (receipt.id, receipt.workspace_id))}
+    if not rows:
+        return receipt
+    attempts = tuple(
+        replace(attempt, cost_nusd=rows[attempt.hold_id][0])
+        if attempt.hold_id in rows and rows[attempt.hold_id][0] != attempt.cost_nusd else attempt
+        for attempt in receipt.attempts
+    )
+    costs = [row[0] for row in rows.values()]
+    charge, credits, absorbed = (sum(row[n] for row in rows.values()) for n in (1, 2, 3))
+    return replace(
+        receipt, attempts=attempts, cost_nusd=None if None in costs else sum(costs), charge_nusd=charge,
+        charge_credits=credits, absorbed_nusd=absorbed,
+    )
+
+
+def _flag_overages(conn: Connection, receipt: Receipt) -> None:
+    for attempt in receipt.attempts:
+        if attempt.cost_nusd and attempt.bound_nusd is not None and 0 < attempt.bound_nusd < attempt.cost_nusd:
+            conn.execute(_FLAG, (
+                attempt.provider, attempt.model, receipt.price_version or 0, attempt.hold_id, receipt.at_ms,
+            ))
+
+
+def save_receipt(conn: Connection, receipt: Receipt) -> None:
+    """Add a receipt. The one that recovery wrote for an interrupted call gives way to the call's own; no other."""
+    conn.execute(_INSERT, (
+        receipt.id, receipt.workspace_id, receipt.at_ms, receipt.task, receipt.served_model or receipt.requested_model,
+        receipt.provider, receipt.funding, receipt.code, receipt.conversation, receipt.project, receipt.basis,
+        receipt.cost_nusd, receipt.charge_credits, 0, _encoder.encode(receipt).decode(),
+    ))
+
+
+def save_interrupted(conn: Connection, workspace_id: str, doc: dict[str, Any]) -> None:
+    """The receipt of a call whose process died, from the context of its first hold."""
+    conn.execute(_INSERT, (
+        doc["id"], workspace_id, doc["at_ms"], doc["task"], doc["served_model"] or doc["requested_model"],
+        doc["provider"], doc["funding"], doc["code"], doc["conversation"], doc["project"], doc["basis"],
+        doc["cost_nusd"], doc["charge_credits"], 1, _encoder.encode(doc).decode(),
+    ))
+
+
+def amend_receipt(conn: Connection, workspace_id: str, call_id: str, note: str) -> None:
+    """After a correction: the stored receipt shows what is booked now, and says that it was corrected."""
+    found = conn.execute(_DOC, (call_id, workspace_id)).fetchone()
+    if found is None:
+        return
+    doc = msgspec.json.decode(found[0])
+    rows = conn.execute(_CALL_HOLDS, (call_id, workspace_id)).fetchall()
+    costs = {row[0]: row[1] for row in rows}
+    for attempt in doc["attempts"]:
+        if attempt["hold_id"] in costs:
+            attempt["cost_nusd"] = costs[attempt["hold_id"]]
+    doc["cost_nusd"] = None if None in costs.values() else sum(costs.values())
+    doc["charge_nusd"] = sum(row[2] for row in rows)
+    doc["charge_credits"] = sum(row[3] for row in rows)
+    doc["notes"] = [*doc["notes"], note]
+    conn.execute(_REWRITE, (
+        _encoder.encode(doc).decode(), doc["cost_nusd"], doc["charge_credits"], call_id, workspace_id,
+    ))
+
+
+_ONE = "SELECT doc FROM receipt WHERE id = :id AND (:workspace IS NULL OR workspace_id = :workspace)"
+_LIST = """
+SELECT doc FROM receipt
+WHERE workspace_id = :workspace
+  AND (:since IS NULL OR at_ms >= :since) AND (:until IS NULL OR at_ms < :until)
+  AND (:before IS NULL
+    OR (at_ms, id) < (SELECT at_ms, id FROM receipt WHERE id = :before AND workspace_id = :workspace))
+  AND (:task IS NULL OR task = :task) AND (:model IS NULL OR model = :model)
+  AND (:provider IS NULL OR provider = :provider) AND (:funding IS NULL OR funding = :funding)
+  AND (:code IS NULL OR code = :code)
+  AND (:refused IS NULL OR (code IS NOT NULL) = :refused)
+  AND (:conversation IS NULL OR conversation = :conversation) AND (:project IS NULL OR project = :project)
+ORDER BY at_ms DESC, id DESC LIMIT :limit
+"""
+_BY_COLUMN = """
+SELECT {column}, count(*), coalesce(sum(cost_nusd), 0), sum(charge_credits), sum(cost_nusd IS NULL)
+FROM receipt WHERE workspace_id = ? AND at_ms >= ? AND at_ms < ? GROUP BY 1 ORDER BY 3 DESC, 2 DESC
+"""
+# A call's cost belongs to the attempts that caused it: a failover has spent at two providers.
+_BY_ATTEMPT = """
+SELECT a.value ->> '$.{field}', count(DISTINCT r.seq), coalesce(sum(a.value ->> '$.cost_nusd'), 0),
+  sum(CASE WHEN a.key = json_array_length(r.doc, '$.attempts') - 1 THEN r.charge_credits ELSE 0 END),
+  sum(a.value ->> '$.cost_nusd' IS NULL)
+FROM receipt r, json_each(r.doc, '$.attempts') a
+WHERE r.workspace_id = ? AND r.at_ms >= ? AND r.at_ms < ? GROUP BY 1 ORDER BY 3 DESC, 2 DESC
+"""
+_SPEND = {
+    "task": _BY_COLUMN.replace("{column}", "task"),
+    "conversation": _BY_COLUMN.replace("{column}", "conversation"),
+    "project": _BY_COLUMN.replace("{column}", "project"),
+    "day": _BY_COLUMN.replace("{column}", "strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')"),
+    "model": _BY_ATTEMPT.replace("{field}", "model"),
+    "provider": _BY_ATTEMPT.replace("{field}", "provider"),
+    "basis": _BY_ATTEMPT.replace("{field}", "basis"),
+}
+GROUPINGS = frozenset(_SPEND)
+
+
+def load_receipt(conn: sqlite3.Connection, workspace_id: str | None, receipt_id: str) -> Mapping[str, Any] | None:
+    found = conn.execute(_ONE, {"id": receipt_id, "workspace": workspace_id}).fetchone()
+    return None if found is None else msgspec.json.decode(found[0])
+
+
+def load_receipts(conn: sqlite3.Connection, workspace_id: str, query: ReceiptFilter) -> Sequence[Mapping[str, Any]]:
+    rows = conn.execute(_LIST, {
+        "workspace": workspace_id, "since": query.since_ms, "until": query.until_ms, "before": query.before,
+        "task": query.task, "model": query.model, "provider": query.provider, "funding": query.funding,
+        "code": query.code, "refused": query.refused, "conversation": query.conversation, "project": query.project,
+        "limit": max(0, min(query.limit, 1_000)),
+    })
+    return [msgspec.json.decode(row[0]) for row in rows]
+
+
+def load_spend(
+    conn: sqlite3.Connection, workspace_id: str, since_ms: int, until_ms: int, by: str
+) -> Sequence[Mapping[str, Any]]:
+    rows = conn.execute(_SPEND[by], (workspace_id, since_ms, until_ms)).fetchall()
+    return [
+        {by: row[0], "calls": row[1], "cost_nusd": row[2], "charge_credits": row[3], "unknown_cost_calls": row[4]}
+        for row in rows
+    ]
+
+
+def funding_of(values: Sequence[str]) -> str:
+    """Credits if any attempt was to be paid with credits."""
+    return Funding.CREDITS if Funding.CREDITS in values else Funding.BYOK

@@ -1,0 +1,130 @@
+"""The embedded store: one file, one owner, one writer; a hold that was granted is on the disk.
+
+Every port of the use cases is satisfied by this one object, because they share one transaction log: money,
+outbox and audit cannot disagree about what was committed.
+"""
+
+import asyncio
+import secrets
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from ownkey.domain.errors import Unavailable
+from ownkey.domain.records import Finding, ReceiptFilter
+from ownkey.store import receipt_rows
+from ownkey.store.answers import AnswersPart
+from ownkey.store.books import BooksPart
+from ownkey.store.caps import CapsPart
+from ownkey.store.connection import Connection, Lock, create_file, open_reader, open_writer
+from ownkey.store.credentials import CredentialsPart
+from ownkey.store.credits import CreditsPart
+from ownkey.store.prices import PricesPart, read_newest
+from ownkey.store.recovery import recover
+from ownkey.store.schema import migrate
+from ownkey.store.tokens import TokensPart
+from ownkey.store.verify import assumptions, verify
+from ownkey.store.workspaces import WorkspacesPart
+
+_INSTANCE = "SELECT id FROM instance"
+_NEW_INSTANCE = "INSERT INTO instance(only_row, id, created_at_ms) VALUES (1, ?, ?)"
+_FLAGS = "SELECT provider, model, price_version FROM overage_flag"
+_PROBE = "UPDATE instance SET created_at_ms = created_at_ms WHERE only_row = 1"
+
+
+class SQLiteStore(
+    BooksPart, WorkspacesPart, TokensPart, CredentialsPart, CapsPart, CreditsPart, PricesPart, AnswersPart
+):
+    """Satisfies every port of `gateway.ports` and `control.ports` that speaks of memory."""
+
+    _lock: Lock
+    _writing: Connection
+
+    @classmethod
+    def open(
+        cls, path: str | Path, *, clock_ms: Callable[[], int], boot_id: str, audit_key: bytes = b""
+    ) -> Self:
+        """Take the file, bring its schema up to date and end what a dead process left open.
+
+        Raises InUse if another process owns it, TooNew if a newer version wrote it. `audit_key` keys the audit
+        chains' MACs. Needs no running event loop; every coroutine method must then be called on one loop.
+        """
+        path = Path(path).resolve()
+        lock = Lock(path)
+        opened: list[sqlite3.Connection] = []
+        try:
+            create_file(path)
+            conn = open_writer(path, boot_id=boot_id, audit_key=audit_key)
+            opened.append(conn)
+            migrate(conn)
+            instance_id = _ensure_instance(conn, clock_ms())
+            recovered = recover(conn, clock_ms())
+            conn.forget()
+            opened += [near := open_reader(path), far := open_reader(path)]
+            store = cls(
+                conn, near, far, clock_ms=clock_ms, instance_id=instance_id, book=read_newest(near),
+                overages=set(near.execute(_FLAGS).fetchall()),
+            )
+        except BaseException:
+            for connection in opened:
+                connection.close()
+            lock.release()
+            raise
+        store._lock = lock
+        store._writing = conn
+        store.recovered_calls = recovered
+        return store
+
+    recovered_calls: int = 0
+
+    async def close(self) -> None:
+        """Take nothing more, commit what waits, give the file back. Safe to call twice."""
+        await asyncio.to_thread(self.writer.close)
+        self._rooms.wake_all()
+        await asyncio.to_thread(self._far_thread.shutdown)
+        for connection in (self._near, self._far, self._writing):
+            connection.close()
+        self._lock.release()
+
+    async def check_writable(self) -> bool:
+        """For /readyz: one real commit."""
+        try:
+            await self.writer.submit(lambda conn: conn.execute(_PROBE).rowcount)
+        except Unavailable:
+            return False
+        return True
+
+    async def load_receipt(self, workspace_id: str | None, receipt_id: str) -> Mapping[str, Any] | None:
+        """The stored document, amounts as integers of nano-USD; workspace None: any (operators)."""
+        return receipt_rows.load_receipt(self._near, workspace_id, receipt_id)
+
+    async def load_receipts(self, workspace_id: str, query: ReceiptFilter) -> Sequence[Mapping[str, Any]]:
+        return await self._read(lambda conn: receipt_rows.load_receipts(conn, workspace_id, query))
+
+    async def load_spend(
+        self, workspace_id: str, *, since_ms: int, until_ms: int, by: str
+    ) -> Sequence[Mapping[str, Any]]:
+        """Raises ValueError for a grouping that does not exist."""
+        if by not in receipt_rows.GROUPINGS:
+            raise ValueError(f"spend is summed by {', '.join(sorted(receipt_rows.GROUPINGS))}")
+        return await self._read(lambda conn: receipt_rows.load_spend(conn, workspace_id, since_ms, until_ms, by))
+
+    async def verify(self, at_ms: int) -> Sequence[Finding]:
+        """Recompute every counter from rows and check every invariant, on one snapshot; empty: clean."""
+        audit_key = self._writing.audit_key
+        return await self._read(lambda conn: verify(conn, at_ms, audit_key))
+
+    @staticmethod
+    def assumptions() -> tuple[str, ...]:
+        """What the promise of the cap rests on, as sentences to print beside it."""
+        return assumptions()
+
+
+def _ensure_instance(conn: Connection, at_ms: int) -> str:
+    found = conn.execute(_INSTANCE).fetchone()
+    if found is None:
+        conn.execute(_NEW_INSTANCE, (f"inst_{secrets.token_hex(10)}", at_ms))
+        found = conn.execute(_INSTANCE).fetchone()
+    instance_id: str = found[0]
+    return instance_id

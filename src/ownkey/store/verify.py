@@ -1,0 +1,306 @@
+"""Recomputes every counter from rows and names what does not agree; it repairs nothing.
+
+Runs on one snapshot of one reader, so that a booking in the middle cannot look like drift.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+
+from ownkey.domain.records import Finding
+from ownkey.store.audit import compute_mac
+
+Check = Callable[[sqlite3.Connection, int], Iterator[Finding]]
+
+_COUNTERS = """
+SELECT p.workspace_id, p.id, p.spent_nusd, p.held_nusd, p.overage_nusd,
+  coalesce(sum(CASE WHEN h.state <> 'held' THEN coalesce(h.cost_nusd, 0) + coalesce(c.cost_delta_nusd, 0) END), 0),
+  coalesce(sum(CASE WHEN h.state = 'held' THEN h.bound_nusd END), 0),
+  coalesce(sum(CASE WHEN h.state <> 'held' AND h.priced
+    THEN max(0, coalesce(h.cost_nusd, 0) + coalesce(c.cost_delta_nusd, 0) - h.bound_nusd) END), 0)
+FROM cap_period p
+LEFT JOIN hold h ON h.period_id = p.id AND h.workspace_id = p.workspace_id
+LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
+GROUP BY p.workspace_id, p.id
+"""
+# The law speaks of the cap in force when each call was admitted: the highest of the period's caps bounds it.
+_LAW = """
+SELECT p.workspace_id, p.id, p.spent_nusd + p.held_nusd + p.leased_nusd - p.overage_nusd
+  - coalesce((SELECT sum(max(0, c.cost_delta_nusd)) FROM correction c
+      JOIN hold h ON h.id = c.hold_id AND h.workspace_id = c.workspace_id
+      WHERE h.period_id = p.id AND c.workspace_id = p.workspace_id), 0),
+  max(v.cap_nusd)
+FROM cap_period p JOIN cap_version v ON v.workspace_id = p.workspace_id AND v.at_ms < p.ends_at_ms
+  AND v.version >= coalesce((SELECT max(o.version) FROM cap_version o
+    WHERE o.workspace_id = p.workspace_id AND o.at_ms <= p.starts_at_ms), 1)
+GROUP BY p.workspace_id, p.id HAVING count(*) = count(v.cap_nusd)
+"""
+_PAUSE = """
+SELECT workspace_id, id, state, spent_nusd, cap_nusd FROM cap_period
+WHERE (cap_nusd IS NOT NULL AND spent_nusd >= cap_nusd AND state = 'active')
+   OR (state = 'paused' AND (cap_nusd IS NULL OR (pause_reason = 'reached' AND spent_nusd < cap_nusd)))
+"""
+_GAPS = """
+SELECT workspace_id, id, period_key FROM (
+  SELECT workspace_id, id, period_key, starts_at_ms,
+    lag(ends_at_ms) OVER (PARTITION BY workspace_id ORDER BY period_key) AS before FROM cap_period)
+WHERE before > starts_at_ms
+"""
+# What was crossed while the period ran has its row; spend that was booked after its end alerts nobody.
+_MISSING_ALERTS = """
+WITH crossed AS (
+  SELECT p.workspace_id, p.id, p.cap_version, p.cap_nusd, p.threshold,
+    coalesce(sum(coalesce(h.cost_nusd, 0) + coalesce(c.cost_delta_nusd, 0)), 0) AS spent
+  FROM cap_period p
+  LEFT JOIN hold h ON h.period_id = p.id AND h.workspace_id = p.workspace_id AND h.ended_at_ms < p.ends_at_ms
+  LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id AND c.at_ms < p.ends_at_ms
+  WHERE p.cap_nusd IS NOT NULL GROUP BY p.workspace_id, p.id)
+SELECT x.workspace_id, x.id, t.threshold FROM crossed x
+JOIN (SELECT workspace_id, id, threshold FROM cap_period WHERE threshold < 100
+      UNION ALL SELECT workspace_id, id, 100 FROM cap_period) t ON t.id = x.id AND t.workspace_id = x.workspace_id
+WHERE CASE WHEN t.threshold = 100 THEN x.spent >= x.cap_nusd ELSE x.spent * 100 >= x.cap_nusd * t.threshold END
+  AND NOT EXISTS (SELECT 1 FROM alert a WHERE a.workspace_id = x.workspace_id AND a.period_id = x.id
+    AND a.cap_version = x.cap_version AND a.threshold = t.threshold)
+"""
+_NO_ROOM_ALERTS = """
+SELECT p.workspace_id, p.id FROM cap_period p WHERE p.state = 'paused' AND p.pause_reason = 'no_room'
+  AND NOT EXISTS (SELECT 1 FROM alert a WHERE a.workspace_id = p.workspace_id AND a.period_id = p.id
+    AND a.cap_version = p.cap_version AND a.threshold = 100)
+"""
+_FALSE_ALERTS = """
+SELECT a.workspace_id, a.period_id, a.cap_version, a.threshold FROM alert a
+WHERE (CASE WHEN a.threshold = 100 THEN a.spent_nusd < a.cap_nusd AND a.reason IS NOT 'no_room'
+         ELSE a.spent_nusd * 100 < a.cap_nusd * a.threshold END)
+"""
+_UNSENT_ALERTS = """
+SELECT a.workspace_id, a.period_id, a.cap_version, a.threshold FROM alert a
+WHERE a.state = 'due' AND (SELECT count(*) FROM outbox o WHERE o.workspace_id = a.workspace_id AND o.dedupe_key IN (
+  'alert:' || a.period_id || ':' || a.cap_version || ':' || a.threshold || ':email',
+  'alert:' || a.period_id || ':' || a.cap_version || ':' || a.threshold || ':event')) <> 2
+"""
+_WALLET = """
+WITH lots AS (SELECT workspace_id, sum(remaining_credits) AS credits FROM lot GROUP BY workspace_id),
+debts AS (
+  SELECT workspace_id, sum(CASE WHEN destination LIKE 'debt:%' THEN amount_credits ELSE -amount_credits END) AS credits
+  FROM posting WHERE destination LIKE 'debt:%' OR source LIKE 'debt:%' GROUP BY workspace_id),
+holds AS (
+  SELECT h.workspace_id, sum(CASE WHEN h.state = 'held' THEN h.bound_credits ELSE 0 END) AS held,
+    sum((h.charge_credits + coalesce(c.credits_delta, 0)) * h.credit_price_nusd
+      - h.charge_nusd - coalesce(c.charge_delta_nusd, 0)) AS carry
+  FROM hold h LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
+  WHERE h.funding = 'credits' GROUP BY h.workspace_id)
+SELECT w.workspace_id, w.balance_credits, w.held_credits, w.carry_nusd,
+  coalesce(l.credits, 0) + coalesce(d.credits, 0), coalesce(h.held, 0), coalesce(h.carry, 0)
+FROM wallet w LEFT JOIN lots l ON l.workspace_id = w.workspace_id
+LEFT JOIN debts d ON d.workspace_id = w.workspace_id LEFT JOIN holds h ON h.workspace_id = w.workspace_id
+"""
+_LOTS = """
+WITH moved AS (
+  SELECT workspace_id, account, sum(amount) AS credits FROM (
+    SELECT workspace_id, destination AS account, amount_credits AS amount FROM posting
+    UNION ALL SELECT workspace_id, source, -amount_credits FROM posting)
+  WHERE account LIKE 'lot:%' GROUP BY workspace_id, account)
+SELECT l.workspace_id, l.id, l.remaining_credits, coalesce(m.credits, 0)
+FROM lot l LEFT JOIN moved m ON m.account = 'lot:' || l.id AND m.workspace_id = l.workspace_id
+"""
+_LEDGER_SHAPE = """
+SELECT e.workspace_id, e.id, count(p.n), coalesce(min(p.amount_credits), 0),
+  coalesce(sum(p.workspace_id <> e.workspace_id), 0)
+FROM ledger_entry e LEFT JOIN posting p ON p.entry_id = e.id GROUP BY e.workspace_id, e.id
+HAVING count(p.n) = 0 OR min(p.amount_credits) <= 0 OR sum(p.workspace_id <> e.workspace_id) > 0
+"""
+_BELOW_ZERO = """
+SELECT workspace_id, account, sum(amount) FROM (
+  SELECT workspace_id, destination AS account, amount_credits AS amount FROM posting
+  UNION ALL SELECT workspace_id, source, -amount_credits FROM posting)
+WHERE account NOT LIKE 'source:%' AND account NOT LIKE 'debt:%' GROUP BY workspace_id, account HAVING sum(amount) < 0
+"""
+_CHARGES = """
+SELECT h.workspace_id, h.id, h.charge_credits + coalesce(c.credits_delta, 0), h.bound_credits,
+  coalesce((SELECT sum(CASE WHEN p.destination = 'revenue:usage' THEN p.amount_credits ELSE -p.amount_credits END)
+    FROM ledger_entry e JOIN posting p ON p.entry_id = e.id AND p.workspace_id = e.workspace_id
+    WHERE e.idem_key IN ('hold:' || h.id, 'correction:' || h.id) AND e.workspace_id = h.workspace_id), 0)
+FROM hold h LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
+WHERE h.funding = 'credits' OR h.charge_credits > 0 OR h.charge_nusd > 0
+"""
+_STRAY_CHARGES = """
+SELECT e.workspace_id, e.id FROM ledger_entry e
+LEFT JOIN hold h ON h.id = e.hold_id AND h.workspace_id = e.workspace_id
+WHERE e.kind IN ('charge', 'correction') AND (h.id IS NULL OR h.funding <> 'credits')
+"""
+# The switch as the audit log tells it: a hold of credits names the last audit row that was written before it.
+_ALWAYS = """
+SELECT h.workspace_id, h.id FROM hold h WHERE h.funding = 'credits' AND (
+  SELECT a.after ->> '$.always_use_key' FROM audit a
+  WHERE a.workspace_id = h.workspace_id AND a.n <= h.after_audit AND a.action = 'workspace.changed'
+    AND a.after ->> '$.always_use_key' IS NOT NULL
+  ORDER BY a.n DESC LIMIT 1) = 1
+"""
+_KEY_LIMIT = """
+SELECT k.workspace_id, k.period_key, k.used_credits, k.held_credits,
+  coalesce(sum(CASE WHEN h.state <> 'held' THEN h.charge_credits + coalesce(c.credits_delta, 0) END), 0),
+  coalesce(sum(CASE WHEN h.state = 'held' THEN h.bound_credits END), 0)
+FROM key_failure_limit k
+LEFT JOIN hold h ON h.workspace_id = k.workspace_id AND h.key_period = k.period_key AND h.funding = 'credits'
+LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
+GROUP BY k.workspace_id, k.period_key
+"""
+_OPEN_PAST_EXPIRY = """
+SELECT workspace_id, id, expires_at_ms FROM hold WHERE state = 'held' AND expires_at_ms < ?
+"""
+_CORRECTIONS = """
+SELECT c.workspace_id, c.hold_id FROM correction c
+LEFT JOIN hold h ON h.id = c.hold_id AND h.workspace_id = c.workspace_id
+WHERE h.id IS NULL OR h.state = 'held' OR coalesce(h.cost_nusd, 0) + c.cost_delta_nusd < 0
+  OR (h.priced AND coalesce(h.cost_nusd, 0) + c.cost_delta_nusd > max(h.bound_nusd, coalesce(h.cost_nusd, 0)))
+"""
+_NO_RECEIPT = """
+SELECT h.workspace_id, h.call_id FROM hold h
+LEFT JOIN receipt r ON r.id = h.call_id AND r.workspace_id = h.workspace_id
+WHERE r.id IS NULL GROUP BY h.workspace_id, h.call_id
+HAVING max(h.context IS NOT NULL AND h.expires_at_ms >= ?) = 0
+"""
+_RECEIPT_COST = """
+SELECT r.workspace_id, r.id, r.cost_nusd, r.charge_credits,
+  CASE WHEN sum(h.cost_nusd IS NULL AND c.cost_delta_nusd IS NULL) > 0 THEN NULL
+    ELSE sum(coalesce(h.cost_nusd, 0) + coalesce(c.cost_delta_nusd, 0)) END,
+  sum(h.charge_credits + coalesce(c.credits_delta, 0))
+FROM receipt r JOIN hold h ON h.call_id = r.id AND h.workspace_id = r.workspace_id
+LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
+GROUP BY r.workspace_id, r.id HAVING sum(h.state = 'held') = 0
+"""
+_AUDIT = """
+SELECT workspace_id, n, at_ms, actor_kind, actor_id, action, target, before, after, prev, mac FROM audit
+ORDER BY workspace_id, n
+"""
+_AUDIT_HEADS = "SELECT workspace_id, n, mac FROM audit_head"
+
+
+def verify(conn: sqlite3.Connection, at_ms: int, audit_key: bytes) -> list[Finding]:
+    """Every difference, with the ids of its rows; empty: clean."""
+    conn.execute("BEGIN")
+    try:
+        findings = [finding for check in _CHECKS for finding in check(conn, at_ms)]
+        findings.extend(_check_audit(conn, audit_key))
+    finally:
+        conn.execute("ROLLBACK")
+    return findings
+
+
+def _check_periods(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
+    for workspace, period, spent, held, overage, *rows in conn.execute(_COUNTERS):
+        for name, counter, expected in zip(
+            ("spent_nusd", "held_nusd", "overage_nusd"), (spent, held, overage), rows, strict=True
+        ):
+            if counter != expected:
+                yield Finding(f"cap_period.{name}", workspace, (str(period),), f"{counter}, by its holds {expected}")
+    for workspace, period, used, cap in conn.execute(_LAW):
+        if used > cap:
+            yield Finding("cap.law", workspace, (str(period),), f"spent and held {used}, the cap is {cap}")
+    for workspace, period, state, spent, cap in conn.execute(_PAUSE):
+        yield Finding("cap_period.state", workspace, (str(period),), f"{state} with {spent} of {cap} spent")
+    for workspace, period, key in conn.execute(_GAPS):
+        yield Finding("cap_period.overlap", workspace, (str(period),), f"{key} begins before its predecessor ends")
+
+
+def _check_alerts(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
+    for workspace, period, threshold in conn.execute(_MISSING_ALERTS):
+        yield Finding("alert.missing", workspace, (str(period),), f"{threshold}% was crossed without an alert")
+    for workspace, period in conn.execute(_NO_ROOM_ALERTS):
+        yield Finding("alert.missing", workspace, (str(period),), "paused for want of room without an alert")
+    for workspace, period, version, threshold in conn.execute(_FALSE_ALERTS):
+        yield Finding(
+            "alert.false", workspace, (str(period), str(version)), f"{threshold}% was alerted but not crossed"
+        )
+    for workspace, period, version, threshold in conn.execute(_UNSENT_ALERTS):
+        yield Finding(
+            "alert.outbox", workspace, (str(period), str(version)), f"{threshold}% is due without its two messages"
+        )
+
+
+def _check_wallets(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
+    for workspace, balance, held, carry, lots, holds, replayed in conn.execute(_WALLET):
+        for check, counter, expected in (
+            ("L3.balance", balance, lots), ("L3.held", held, holds), ("L7.carry", carry, replayed),
+        ):
+            if counter != expected:
+                yield Finding(check, workspace, (), f"{counter}, by its rows {expected}")
+    for workspace, lot, remaining, postings in conn.execute(_LOTS):
+        if remaining != postings:
+            yield Finding("L2.lot", workspace, (str(lot),), f"{remaining}, by its postings {postings}")
+    for workspace, period, used, held, charged, holds in conn.execute(_KEY_LIMIT):
+        if (used, held) != (charged, holds):
+            yield Finding(
+                "key_failure_limit", workspace, (period,), f"{used} used, {held} held; by holds {charged}, {holds}"
+            )
+
+
+def _check_ledger(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
+    for workspace, entry, postings, least, foreign in conn.execute(_LEDGER_SHAPE):
+        yield Finding(
+            "L2.entry", workspace, (str(entry),), f"{postings} postings, least {least}, {foreign} of other workspaces"
+        )
+    for workspace, account, balance in conn.execute(_BELOW_ZERO):
+        yield Finding("L4.below_zero", workspace, (account,), f"stands at {balance}")
+    for workspace, hold, charged, bound, posted in conn.execute(_CHARGES):
+        if charged != posted:
+            yield Finding("L5.charge", workspace, (hold,), f"{charged} charged, {posted} posted")
+        if charged > bound:
+            yield Finding("L5.bound", workspace, (hold,), f"{charged} charged, {bound} held")
+    for workspace, entry in conn.execute(_STRAY_CHARGES):
+        yield Finding("L8.effect", workspace, (str(entry),), "a charge without a hold of credits")
+    for workspace, hold in conn.execute(_ALWAYS):
+        yield Finding("L6.always", workspace, (hold,), "took credits while Always use this key was on")
+
+
+def _check_holds(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
+    for workspace, hold, expires in conn.execute(_OPEN_PAST_EXPIRY, (at_ms - EXPIRY_GRACE_MS,)):
+        yield Finding("hold.open", workspace, (hold,), f"still held, expired at {expires}")
+    for workspace, hold in conn.execute(_CORRECTIONS):
+        yield Finding("correction.range", workspace, (hold,), "moves spend outside 0 to the hold, or has none")
+
+
+def _check_receipts(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
+    for workspace, call in conn.execute(_NO_RECEIPT, (at_ms - EXPIRY_GRACE_MS,)):
+        yield Finding("receipt.missing", workspace, (call,), "its holds ended without a receipt")
+    for workspace, receipt, cost, credits, holds_cost, holds_credits in conn.execute(_RECEIPT_COST):
+        if cost != holds_cost:
+            yield Finding("receipt.cost", workspace, (receipt,), f"{cost}, by its holds {holds_cost}")
+        if credits != holds_credits:
+            yield Finding("receipt.charge", workspace, (receipt,), f"{credits}, by its holds {holds_credits}")
+
+
+def _check_audit(conn: sqlite3.Connection, key: bytes) -> Iterator[Finding]:
+    """Each chain from its first row to its head."""
+    ends: dict[str, tuple[int, bytes]] = {}
+    for *fields, prev, mac in conn.execute(_AUDIT):
+        chain, n = fields[0], fields[1]
+        last_n, last_mac = ends.get(chain, (0, b""))
+        if n != last_n + 1 or prev != last_mac or mac != compute_mac(key, last_mac, fields):
+            yield Finding("audit.chain", chain or None, (str(n),), "the chain is broken here")
+        ends[chain] = (n, mac)
+    heads = {chain: (n, mac) for chain, n, mac in conn.execute(_AUDIT_HEADS)}
+    for chain in ends.keys() | heads.keys():
+        if ends.get(chain) != heads.get(chain):
+            yield Finding("audit.head", chain or None, (), "the chain ends elsewhere than its head says")
+
+
+EXPIRY_GRACE_MS = 60_000
+"""The job that expires holds runs every few seconds; this long after expiry a hold counts as forgotten."""
+
+_CHECKS: tuple[Check, ...] = (
+    _check_periods, _check_alerts, _check_wallets, _check_ledger, _check_holds, _check_receipts,
+)
+
+
+def assumptions() -> tuple[str, ...]:
+    """What the promise of the cap rests on."""
+    return (
+        "Only calls that go through Ownkey count; the same key used elsewhere does not.",
+        "The price list is right, or the provider honours the maximum price that is sent with each call; where "
+        "neither holds, the difference is shown as overage.",
+        "Providers keep to the output limit they are given, and tokenizers are of the kind the model table says.",
+        "Taxes and the fees for buying credits at a provider are not part of spend.",
+        "The disk keeps what it has confirmed; a failed-over PostgreSQL loses no commit.",
+        "Restoring a backup forgets what was spent since; Ownkey asks for an acknowledgement then.",
+        "Where a figure must be estimated, it is too high for the cap and too low for charges of credits.",
+    )
