@@ -232,3 +232,13 @@ def test_json_mode_is_json(emulator: EmulatorHandle, http: httpx.Client) -> None
     answer = ask(http, emulator, "openai", response_format={"type": "json_object"}).json()
 
     assert isinstance(json.loads(text_of("openai", answer)), dict)
+
+
+def test_google_streams_an_array_without_sse(emulator: EmulatorHandle, http: httpx.Client) -> None:
+    """streamGenerateContent without alt=sse is a JSON array."""
+    url = emulator.base("google") + "/models/gemini-2.5-flash:streamGenerateContent"
+    body = {"contents": [{"parts": [{"text": "hi"}]}]}
+    answer = http.post(url, json=body, headers=headers("google"))
+    streamed = http.post(url + "?alt=sse", json=body, headers=headers("google"))
+
+    assert text_of("google", answer.json()[0]) == streamed_text_of("google", frames(streamed))

@@ -94,6 +94,19 @@ def test_byok_inside_openrouter(emulator: EmulatorHandle, http: httpx.Client) ->
     assert (usage["cost"] + upstream) * 10**9 == int(bill["cost_nusd"])
 
 
+def test_fees_are_in_the_cost(emulator: EmulatorHandle, http: httpx.Client) -> None:
+    """A fee beside the tokens (a web search) is in OpenRouter's cost and in the bill, not in the token shares."""
+    emulator.set({"request_fee_nusd": 10_000_000}, provider="openrouter")
+    usage = json.loads(ask(http, emulator, "openrouter").text, parse_float=Decimal)["usage"]
+    (bill,) = emulator.bills()
+    details = usage["cost_details"]
+    tokens = details["upstream_inference_prompt_cost"] + details["upstream_inference_completions_cost"]
+
+    assert int(bill["cost_nusd"]) == cost_of(bill, LIST_PRICES["openrouter"]) + 10_000_000
+    assert usage["cost"] * 10**9 == int(bill["cost_nusd"])
+    assert usage["cost"] - tokens == Decimal("0.01")
+
+
 def test_prices_can_be_changed(emulator: EmulatorHandle, http: httpx.Client) -> None:
     """A new price holds for the next request and shows in OpenRouter's list and endpoints."""
     price = {"provider": "openrouter", "model": "openai/gpt-4.1-mini", "input": "1.5", "output": "0.000001"}

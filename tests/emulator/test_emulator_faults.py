@@ -13,7 +13,7 @@ import anthropic
 import httpx
 import openai
 import pytest
-from emulator_wire import KEYS, PROVIDERS, ask, frames, request_of, streamed_text_of, text_of
+from emulator_wire import KEYS, PROVIDERS, ask, frames, headers, request_of, streamed_text_of, text_of
 from google import genai
 from google.genai import errors as google_errors
 from google.genai import types as google_types
@@ -508,3 +508,58 @@ def test_fallback_of_openrouter(emulator: EmulatorHandle, http: httpx.Client) ->
     assert answer["model"] == "anthropic/claude-4.5-haiku-20251001"
     assert text_of("openrouter", answer)
     assert emulator.bills()[0]["model"] == "anthropic/claude-4.5-haiku-20251001"
+
+
+def test_error_in_the_usage_chunk(emulator: EmulatorHandle, http: httpx.Client) -> None:
+    """OpenRouter's recorded failure: an error beside usage and a null finish, then [DONE]. It is billed."""
+    emulator.add_fault({"name": "error_mid_stream", "shape": "final", "error": "upstream_502"}, provider="openrouter")
+    *_, last, done = frames(ask(http, emulator, "openrouter", stream=True))
+
+    assert done == "[DONE]"
+    assert last["error"]["code"] == 502
+    assert last["choices"][0]["finish_reason"] is None
+    assert round(last["usage"]["cost"] * 10**9) == emulator.total_nusd() > 0
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_probes_can_be_slow_or_strange(emulator: EmulatorHandle, http: httpx.Client, provider: str) -> None:
+    """The free calls know refusals, silence, a slow head and a login page, too."""
+    url = emulator.base(provider) + ("/key" if provider == "openrouter" else "/models")
+    for fault in ({"name": "slow_head", "seconds": 0.1}, "html_login_200", "overloaded"):
+        emulator.add_fault(fault, method="GET")
+    started = time.monotonic()
+    slow, login, refused = (http.get(url, headers=headers(provider)) for _ in range(3))
+
+    assert time.monotonic() - started > 0.09
+    assert slow.status_code == 200
+    assert "<html" in login.text
+    assert refused.status_code in {503, 529}
+
+
+def test_errors_of_routed_messages(emulator: EmulatorHandle, http: httpx.Client) -> None:
+    """OpenRouter's /messages refuses in Anthropic's envelope, also in the middle of a stream."""
+    url = emulator.base("openrouter") + "/messages"
+    prompt = [{"role": "user", "content": "hi"}]
+    body = {"model": "anthropic/claude-haiku-4.5", "max_tokens": 50, "messages": prompt}
+    emulator.add_fault("rate_limit", stream=False)
+    emulator.add_fault({"name": "error_mid_stream", "error": "overloaded"}, stream=True)
+    refused = http.post(url, json=body, headers=headers("openrouter"))
+    broken = frames(http.post(url, json={**body, "stream": True}, headers=headers("openrouter")))
+
+    assert refused.status_code == 429
+    assert (refused.json()["type"], refused.json()["error"]["type"]) == ("error", "rate_limit_error")
+    assert (broken[-1]["type"], broken[-1]["error"]["type"]) == ("error", "overloaded_error")
+
+
+@pytest.mark.parametrize("provider", ["openai", "openrouter"])
+def test_errors_of_responses(emulator: EmulatorHandle, http: httpx.Client, provider: str) -> None:
+    """A Responses stream begins, says its error, and fails."""
+    emulator.add_fault({"name": "error_in_first_event", "error": "insufficient_quota"})
+    model = "gpt-4.1-mini" if provider == "openai" else "openai/gpt-4.1-mini"
+    body = {"model": model, "input": "hi", "stream": True}
+    answer = http.post(emulator.base(provider) + "/responses", json=body, headers=headers(provider))
+    kinds = [frame["type"] for frame in frames(answer)]
+
+    assert kinds == ["response.created", "response.in_progress", "error", "response.failed"]
+    if provider == "openai":
+        assert frames(answer)[2]["error"]["code"] == "insufficient_quota"

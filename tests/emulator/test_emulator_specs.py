@@ -259,15 +259,6 @@ def recorded_shapes(provider: str) -> tuple[tuple[frozenset[str], ...], tuple[fr
     return tuple(whole), tuple(streamed)
 
 
-SCHEMA_ONLY = {
-    # Known from the published schemas, and absent from these recordings.
-    "openai": set(),
-    "openrouter": set(),
-    "anthropic": set(),
-    "google": set(),
-}
-
-
 @pytest.mark.recorded
 @pytest.mark.parametrize("case", ["text", "tools"])
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -278,8 +269,8 @@ def test_shapes_are_recorded(emulator: EmulatorHandle, http: httpx.Client, provi
     chunks = frames(http.request(**chat_request(emulator, provider, case, stream=True)))
     streamed = set().union(*(shape(chunk) for chunk in chunks if chunk != "[DONE]"))
 
-    assert whole - set().union(*whole_shapes) - SCHEMA_ONLY[provider] == set()
-    assert streamed - set().union(*stream_shapes) - SCHEMA_ONLY[provider] == set()
+    assert whole - set().union(*whole_shapes) == set()
+    assert streamed - set().union(*stream_shapes) == set()
     content = {"choices[].message.content", "content[].text"}
     assert frozenset.intersection(*whole_shapes) - content <= whole
     assert frozenset.intersection(*stream_shapes) <= streamed

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ownkey.domain.failures import FailureClass
+from ownkey.providers import sse
 from ownkey.providers.anthropic import AnthropicProvider
 from ownkey.providers.anthropic.codec import MessagesCodec
 from ownkey.providers.anthropic.failures import RULES, decode_failure
@@ -161,6 +162,21 @@ def test_a_stated_wait_counts_only_with_a_refusal() -> None:
     """Anthropic sends Retry-After with good answers too."""
     assert decode_failure(429, {"Retry-After": "7"}, envelope("rate_limit_error")).retry_after_ms == 7_000
     assert decode_failure(400, {"Retry-After": "7"}, envelope(BAD_REQUEST)).retry_after_ms is None
+
+
+def test_an_endless_event_fails_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """reconstructed: a frame beyond every size that a provider sends, read and relayed."""
+    monkeypatch.setattr(sse, "MAX_FRAME_BYTES", 100)
+    reader, relay = MessagesCodec().events(), MessagesCodec().passthrough(None)
+
+    events = read_streamed(reader, [b"data: " + b"x" * 60, b"x" * 60, b"\n\n"])
+    relayed = [*relay.feed(b"data: " + b"x" * 120), *relay.eof()]
+
+    assert reader.seen.failure is not None
+    assert reader.seen.failure.signal == "event too large"
+    assert len(events) == 1
+    assert relayed == []
+    assert relay.seen.failure == reader.seen.failure
 
 
 @given(st.integers(300, 599), st.binary(max_size=200))

@@ -253,6 +253,8 @@ def test_a_strict_tool_keeps_its_constraints_or_is_refused() -> None:
     assert refused(ask(tools=(Tool("f", None, loose, strict=True),))) == "tools[].function.parameters"
     strict = encode(ask(tools=(Tool("f", None, SCHEMA, strict=True),)))["tools"][0]
     assert (strict["strict"], strict["input_schema"]) == (True, SCHEMA)
+    marked = Tool("f", None, SCHEMA, cache_control={"type": "ephemeral"})
+    assert encode(ask(tools=(marked,)))["tools"][0]["cache_control"] == {"type": "ephemeral"}
     assert encode(ask(tools=(Tool("f", None, None, True),)))["tools"][0]["input_schema"]["type"] == "object"
 
 

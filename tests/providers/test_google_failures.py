@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ownkey.domain.failures import FailureClass
+from ownkey.providers import sse
 from ownkey.providers.google import GoogleProvider
 from ownkey.providers.google.codec import GenerateCodec
 from ownkey.providers.google.failures import RULES, decode_failure
@@ -200,6 +201,21 @@ def test_a_blocked_prompt_is_the_dialects_own_refusal() -> None:
     assert "PROHIBITED_CONTENT" in read.refusal
     assert seen.refused
     assert seen.complete
+
+
+def test_an_endless_event_fails_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """reconstructed: a frame beyond every size that a provider sends, read and relayed."""
+    monkeypatch.setattr(sse, "MAX_FRAME_BYTES", 100)
+    reader, relay = GenerateCodec().events(), GenerateCodec().passthrough(None)
+
+    events = read_streamed(reader, [b"data: " + b"x" * 60, b"x" * 60, b"\n\n"])
+    relayed = [*relay.feed(b"data: " + b"x" * 120), *relay.eof()]
+
+    assert reader.seen.failure is not None
+    assert reader.seen.failure.signal == "event too large"
+    assert len(events) == 1
+    assert relayed == []
+    assert relay.seen.failure == reader.seen.failure
 
 
 @given(st.integers(300, 599), st.binary(max_size=200))

@@ -158,6 +158,9 @@ def test_a_stream_reads_the_same_however_it_is_cut(item: Exchange) -> None:
     assert read_streamed(GenerateCodec().events(), [body]) == expected
     assert read_streamed(GenerateCodec().events(), [body.replace(b"\n", b"\r\n")]) == expected
     assert read_streamed(GenerateCodec().events(), [body.replace(b"\n\n", b"\n\n: hold on\n\n")]) == expected
+    for size in (2, 7, 64, 1_000):
+        chunks = [item.body[at : at + size] for at in range(0, len(item.body), size)]
+        assert read_streamed(GenerateCodec().events(), chunks) == expected
     for pieces in two_pieces(item.body):
         assert read_streamed(GenerateCodec().events(), pieces) == expected
 

@@ -410,6 +410,16 @@ def test_the_third_generation_demands_the_signatures_of_an_open_turn() -> None:
     assert len(encode(ask(messages=(*QUESTION, call, result), tools=(TOOL,)))["contents"]) == 3
 
 
+def test_cache_marks_are_left_behind_by_name() -> None:
+    """Gemini caches by itself; the marks change no answer."""
+    mark = {"type": "ephemeral"}
+    in_part = ask(messages=(Message("user", (Text("Hi", mark),)),))
+    in_tool = ask(tools=(Tool("f", None, None, cache_control=mark),))
+
+    assert CODEC.dropped_hints(in_part) == CODEC.dropped_hints(in_tool) == ("cache_control",)
+    assert CODEC.dropped_hints(ask()) == ()
+
+
 def test_foreign_reasoning_is_refused() -> None:
     """Another provider's signature means nothing here."""
     detail = {"type": "reasoning.text", "text": "hm", "signature": "s", "format": "anthropic-claude-v1"}

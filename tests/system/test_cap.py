@@ -99,7 +99,7 @@ def test_shrinking_lets_the_last_calls_in(desk: Deployment) -> None:
     attempt = workspace.receipt(answer.headers["x-ownkey-receipt"])["attempts"][0]
     assert attempt["shrunk"] is True
     assert 256 <= attempt["output_limit"] < 4_000
-    sent = desk.emulator.control("GET", "requests?limit=1")["requests"][0]["body"]
+    sent = json.loads(desk.emulator.control("GET", "requests?limit=1")["requests"][0]["body"])
     assert attempt["output_limit"] in (sent.get("max_tokens"), sent.get("max_completion_tokens"))
 
 

@@ -5,7 +5,7 @@ harness; what the chat dialect cannot say is left out with a note, because answe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tools.fidelity.asking_anthropic import from_anthropic
@@ -13,6 +13,7 @@ from tools.fidelity.asking_google import from_google
 from tools.fidelity.recordings import Recording
 
 DIRECT = ("openai", "anthropic", "google")
+_TURNS = {"openai": "messages", "openrouter": "messages", "anthropic": "messages", "google": "contents"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,31 @@ def native_of(recording: Recording) -> str:
     return recording.model.removeprefix("models/") if recording.provider == "google" else recording.model
 
 
-def ask(recording: Recording) -> Asked:
-    """The caller's request for a recording."""
+def ask(recording: Recording) -> tuple[Asked, ...]:
+    """The caller's requests for a recording, each to be replayed: OpenRouter's go through both doors."""
+    first = _ask(recording)
+    return (first, replace(first, base="/v1")) if recording.provider == "openrouter" else (first,)
+
+
+def _ask(recording: Recording) -> Asked:
     request = recording.request
     if request is None:
         return ask_plainly(recording, "")
+    try:
+        return _ask_as_recorded(recording, request)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return ask_plainly(recording, "the recorded request is malformed")
+
+
+def _ask_as_recorded(recording: Recording, request: Mapping[str, Any]) -> Asked:
+    """Raises what reading a malformed body raises."""
+    if not isinstance(request["input" if recording.kind == "embeddings" else _TURNS[recording.provider]], list | str):
+        raise TypeError
     match recording.provider:
         case "openai":
-            return Asked("/v1", {**request, "model": slug_of(recording)})
+            return Asked("/v1", {**request, "model": slug_of(recording), **_own_stream(recording)})
         case "openrouter":
-            return Asked("/api/v1", dict(request))
+            return Asked("/api/v1", {**request, **_own_stream(recording)})
         case "anthropic":
             body, notes = from_anthropic(request)
         case _:
@@ -65,14 +81,18 @@ def ask(recording: Recording) -> Asked:
     return Asked("/v1", {"model": slug_of(recording), **body, **_stream(recording)}, tuple(notes))
 
 
-def ask_plainly(recording: Recording, why: str) -> Asked:
+def ask_plainly(recording: Recording, why: str, base: str = "") -> Asked:
     """A request that says no more than which route to take, and how the answer is to come."""
-    base = "/api/v1" if recording.provider == "openrouter" else "/v1"
+    base = base or ("/api/v1" if recording.provider == "openrouter" else "/v1")
     notes = (f"asked plainly: {why}",) if why else ()
     if recording.kind == "embeddings":
         return Asked(base, {"model": slug_of(recording), "input": "Hello"}, notes)
     message = {"role": "user", "content": "Hello"}
     return Asked(base, {"model": slug_of(recording), "messages": [message], **_stream(recording)}, notes)
+
+
+def _own_stream(recording: Recording) -> dict[str, Any]:
+    return {"stream": True} if recording.streamed else {}
 
 
 def _stream(recording: Recording) -> dict[str, Any]:

@@ -8,6 +8,7 @@ _SETTINGS = {
     "temperature": "temperature", "topP": "top_p", "topK": "top_k", "maxOutputTokens": "max_tokens",
     "stopSequences": "stop",
 }
+_FORMAT = ("responseMimeType", "responseSchema", "responseJsonSchema")
 _CHOICES = {"AUTO": "auto", "ANY": "required", "NONE": "none"}
 
 
@@ -25,8 +26,9 @@ def from_google(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     settings = _either(request, "generationConfig") or {}
     body: dict[str, Any] = {"messages": messages}
     body |= {ours: settings[theirs] for theirs, ours in _SETTINGS.items() if settings.get(theirs) is not None}
+    body |= _format(settings)
     for name in settings:
-        if name not in _SETTINGS:
+        if name not in _SETTINGS and name not in _FORMAT and settings[name] != ["TEXT"]:
             notes.append(f"left out: generationConfig.{name}")
     tools = [_tool(row) for tool in request.get("tools") or [] for row in _either(tool, "functionDeclarations") or []]
     if tools:
@@ -37,6 +39,14 @@ def from_google(request: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if any(name != "functionDeclarations" for tool in request.get("tools") or [] for name in tool):
         notes.append("left out: server tools")
     return body, notes
+
+
+def _format(settings: Mapping[str, Any]) -> dict[str, Any]:
+    schema = settings.get("responseJsonSchema") or _lower_types(settings.get("responseSchema"))
+    if schema:
+        described = {"name": "answer", "schema": schema}
+        return {"response_format": {"type": "json_schema", "json_schema": described}}
+    return {"response_format": {"type": "json_object"}} if "json" in str(settings.get("responseMimeType")) else {}
 
 
 def _either(holder: Mapping[str, Any], name: str) -> Any:

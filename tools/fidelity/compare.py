@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tools.fidelity.answers import Answer, Choice, Tokens, payloads
+from tools.fidelity.answers import Answer, Choice, Tokens, exact_json, payloads
 from tools.fidelity.asking import DIRECT, Asked, native_of
 from tools.fidelity.caller import Reply
 from tools.fidelity.classes import CODES, STOPS, class_of_answer, class_of_error
@@ -77,6 +77,10 @@ class Comparer:
 
     def read_recorded(self, recording: Recording) -> Answer:
         """The recorded 200, read by the provider's own package or from its JSON."""
+        if recording.streamed and recording.body.lstrip().startswith((b"{", b"[")):
+            value = exact_json(recording.body.decode("utf-8", "replace"))
+            error = value.get("error") if isinstance(value, dict) else None
+            return Answer(error="JSON where a stream was asked for", error_body=error)
         match recording.provider:
             case "anthropic":
                 return self._anthropic.read(recording.body, recording.streamed)
@@ -116,7 +120,7 @@ class Comparer:
         yield from _compare_cost(case, recorded, attempt)
         if case.passes_through:
             yield from _compare_bytes(case)
-            yield from _compare_request(case)
+        yield from _compare_request(case)
 
     # --- failures
 
@@ -208,12 +212,14 @@ def _compare_cost(case: Case, recorded: Answer, attempt: Mapping[str, Any]) -> I
     stated = attempt.get("cost_nusd")
     got = None if stated is None else int(stated)
     recording = case.recording
-    if recording.provider == "openrouter":
-        if recorded.cost_nusd is not None:
-            yield from _equal("receipt.cost_nusd", recorded.cost_nusd, got)
-            yield from _equal("receipt.basis", "actual", attempt.get("basis"))
+    if recorded.cost_nusd is not None:
+        yield from _equal("receipt.cost_nusd", recorded.cost_nusd, got)
+        yield from _equal("receipt.basis", "actual", attempt.get("basis"))
         return
-    listed = list_price_nusd(recording.provider, recording.kind, native_of(recording), recorded.report)
+    if recording.provider == "openrouter":
+        return
+    served = recorded.model or native_of(recording)
+    listed = list_price_nusd(recording.provider, recording.kind, served, recorded.report)
     if listed is None or got is None:
         yield from _equal("receipt.cost_nusd (list price)", listed, got)
     elif abs(listed - got) > max(1, listed * COST_TOLERANCE):
@@ -251,15 +257,22 @@ def _reports_usage(payload: str) -> bool:
 
 
 def _compare_request(case: Case) -> Iterator[Difference]:
-    """The upstream got the caller's body, but for the few fields that the gateway may edit."""
-    sent = case.reply.sent
-    if not isinstance(sent, dict) or not case.seat.requests:
+    """What the upstream was asked: the recorded endpoint and model; the caller's own body where it passes through."""
+    if not case.seat.requests:
+        yield Difference("request", "one", "none")
         return
-    path, body = case.seat.requests[-1]
-    own_path = "/embeddings" if case.recording.kind == "embeddings" else "/chat/completions"
-    yield from _equal("request.path", own_path, path)
-    yield from _equal("request.model", native_of(case.recording), (body or {}).get("model"))
-    yield from _equal("request", _without_edits(sent), _without_edits(body or {}))
+    recording, (target, got) = case.recording, case.seat.requests[-1]
+    body = got if isinstance(got, dict) else {}
+    if recording.provider == "google":
+        act = "streamGenerateContent?alt=sse" if recording.streamed else "generateContent"
+        yield from _equal("request.target", f"/models/{native_of(recording)}:{act}", target)
+        return
+    own = "/messages" if recording.provider == "anthropic" else "/chat/completions"
+    yield from _equal("request.target", "/embeddings" if recording.kind == "embeddings" else own, target)
+    yield from _equal("request.model", native_of(recording), body.get("model"))
+    yield from _equal("request.stream", recording.streamed, body.get("stream", False) is True)
+    if case.passes_through and isinstance(case.reply.sent, dict):
+        yield from _equal("request", _without_edits(case.reply.sent), _without_edits(body))
 
 
 def _without_edits(body: Mapping[str, Any]) -> dict[str, Any]:

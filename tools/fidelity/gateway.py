@@ -40,7 +40,7 @@ class Gateway:
         self._many_addresses = _can_bind("127.0.1.1")
 
     async def close(self) -> None:
-        for client in self._clients.values():
+        for client in list(self._clients.values()):
             await client.aclose()
 
     async def make_workspace(self, number: int, keys: Mapping[str, str]) -> str:

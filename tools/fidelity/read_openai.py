@@ -107,14 +107,20 @@ def _add(answer: Answer, choice: Any, part: Any) -> None:
             said.calls.append(Call())
         said.calls[0].name += part.function_call.name or ""
         said.calls[0].arguments += part.function_call.arguments or ""
-    details = getattr(choice, "finish_details", None)
-    finish = choice.finish_reason or (details.get("type") if isinstance(details, dict) else None)
+    finish = choice.finish_reason or _early_finish(getattr(choice, "finish_details", None))
     if finish is not None:
         said.finish = finish
     failed = getattr(choice, "error", None)
     if finish == "error" or failed:
         answer.error = answer.error or "an error inside a choice"
         answer.error_body = answer.error_body or failed
+
+
+def _early_finish(details: Any) -> str | None:
+    """The first vision models (2023) said why they ended in an object of its own."""
+    if not isinstance(details, dict):
+        return None
+    return "length" if details.get("type") == "max_tokens" else "stop"
 
 
 def _text(content: Any) -> str:
@@ -158,12 +164,14 @@ def _take_usage(answer: Answer, value: Any) -> None:
 def tokens_of(usage: Any) -> Tokens:
     """OpenAI's nested counters taken apart: cached tokens are inside the prompt's, reasoning inside the answer's.
 
-    Where a host counts reasoning beside the answer, its own total says so.
+    Where a host counts reasoning beside the answer, its own total says so. Some of OpenRouter's hosts report the same
+    tokens as read and as written: read counts first, and the classes never sum to more than the prompt.
     """
     prompt = usage["prompt_tokens"]
     given = usage.get("prompt_tokens_details") or {}
     made = usage.get("completion_tokens_details") or {}
-    read, written = given.get("cached_tokens") or 0, given.get("cache_write_tokens") or 0
+    read = min(given.get("cached_tokens") or 0, prompt)
+    written = min(given.get("cache_write_tokens") or 0, prompt - read)
     heard, spoken = given.get("audio_tokens") or 0, made.get("audio_tokens") or 0
     completion = usage.get("completion_tokens") or 0
     reasoning = made.get("reasoning_tokens") or 0

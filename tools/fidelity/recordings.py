@@ -96,11 +96,12 @@ def _read_exchange(name: str, provider: str, value: Mapping[str, Any]) -> Record
         return replace(read, skip="the request's body was not recorded as JSON")
     if not isinstance(status, int) or "body" not in response:
         return replace(read, skip="the answer was not recorded")
+    answer = _as_text(response["body"])
     model = _google_model(url.path) if provider == "google" else body.get("model")
     if not isinstance(model, str) or not model:
-        return replace(read, skip="the request names no model")
-    answer = _as_text(response["body"])
+        model = _model_of(exact_json(answer)) or _plain_model(provider)
     streamed = ":streamGenerateContent" in url.path if provider == "google" else body.get("stream") is True
+    streamed = streamed or (status == 200 and answer.startswith(("data:", "event:", ":")))
     if provider == "google" and streamed and answer.lstrip().startswith("[") and status == 200:
         answer = _frames_of_array(answer)
     if status == 200 and not streamed and exact_json(answer) is None:

@@ -39,6 +39,7 @@ class ReplayServer:
     def __init__(self) -> None:
         self._seats: dict[str, Seat] = {}
         self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
         self.port = 0
 
     async def start(self) -> None:
@@ -46,8 +47,12 @@ class ReplayServer:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
+        """Close every connection, so that its task ends by itself and not by the loop's end."""
         if self._server is not None:
             self._server.close()
+            for writer in self._connections:
+                writer.transport.abort()
+            await asyncio.sleep(0.01)
 
     def base(self, provider: str) -> str:
         """A provider's base URL, as the gateway is configured with it."""
@@ -63,12 +68,14 @@ class ReplayServer:
     # --- HTTP
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
         try:
             while await self._serve_one(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
             return
         finally:
+            self._connections.discard(writer)
             writer.close()
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:

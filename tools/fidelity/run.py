@@ -8,7 +8,7 @@ from typing import Literal
 
 from tools.fidelity.asking import DIRECT, Asked, ask, ask_plainly
 from tools.fidelity.caller import Caller
-from tools.fidelity.compare import Case, Comparer, Difference
+from tools.fidelity.compare import Case, Comparer
 from tools.fidelity.gateway import CouldNotRun, Gateway, running_gateway
 from tools.fidelity.recordings import Recording
 from tools.fidelity.replay import ReplayServer, Seat
@@ -83,29 +83,38 @@ class _Run:
         return list(await asyncio.gather(*(self._one(number, r) for number, r in enumerate(recordings))))
 
     async def _one(self, number: int, recording: Recording) -> Outcome:
-        async with self._turns:
-            keys = keys_for(number, recording)
-            seat = self._server.seat(recording, keys)
-            workspace = await self._gateway.make_workspace(number, keys)
-            asked = ask(recording)
-            case = await self._replay(recording, asked, seat, workspace)
-            if not case.attempts:
-                asked = ask_plainly(recording, _why_not_taken(case))
-                case = await self._replay(recording, asked, seat, workspace)
-        differences = self._compare(case)
-        verdict: Verdict = "disagreed" if differences else "agreed"
-        return Outcome(recording, verdict, tuple(map(str, differences)), asked.notes)
+        try:
+            return await self._replay_one(number, recording)
+        except Exception as error:  # noqa: BLE001 - one exchange that breaks the harness must not hide the others
+            return Outcome(recording, "disagreed", (f"could not be replayed: {type(error).__name__}: {error}",))
+
+    async def _replay_one(self, number: int, recording: Recording) -> Outcome:
+        reasons: list[str] = []
+        notes: list[str] = []
+        asks = ask(recording)
+        for door, asked in enumerate(asks):
+            async with self._turns:
+                case = await self._replay_door(2 * number + door, recording, asked)
+            found = map(str, self._comparer.compare(case))
+            reasons += [f"{asked.base} {reason}" for reason in found] if len(asks) > 1 else found
+            notes += [note for note in case.asked.notes if note not in notes]
+        return Outcome(recording, "disagreed" if reasons else "agreed", tuple(reasons), tuple(notes))
+
+    async def _replay_door(self, number: int, recording: Recording, asked: Asked) -> Case:
+        """One call in a workspace of its own; asked plainly if the recorded route was not taken."""
+        keys = keys_for(number, recording)
+        seat = self._server.seat(recording, keys)
+        workspace = await self._gateway.make_workspace(number, keys)
+        case = await self._replay(recording, asked, seat, workspace)
+        if not case.attempts:
+            plain = ask_plainly(recording, _why_not_taken(case), asked.base)
+            case = await self._replay(recording, plain, seat, workspace)
+        return case
 
     async def _replay(self, recording: Recording, asked: Asked, seat: Seat, workspace: str) -> Case:
         reply = await self._caller.call(asked, recording.kind, workspace)
         receipt = await self._gateway.receipt(workspace, reply.receipt) if reply.receipt else {}
         return Case(recording, asked, seat, reply, receipt)
-
-    def _compare(self, case: Case) -> list[Difference]:
-        try:
-            return self._comparer.compare(case)
-        except Exception as error:  # noqa: BLE001 - one unreadable answer must not hide the others
-            return [Difference("readable", "yes", f"{type(error).__name__}: {error}")]
 
 
 def keys_for(number: int, recording: Recording) -> dict[str, str]:

@@ -21,16 +21,18 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.markup import escape
-from rich.rule import Rule
 
 from ownkey.cli.problems import CliError
+from ownkey.domain.money import format_usd, parse_usd_nusd
 
 START_S = 30.0
 PROVIDERS = {
-    "openrouter": "/openrouter/api/v1", "openai": "/openai/v1", "anthropic": "/anthropic/v1", "google": "/google/v1beta",
+    "openrouter": "/openrouter/api/v1", "openai": "/openai/v1", "anthropic": "/anthropic/v1",
+    "google": "/google/v1beta",
 }
 DEMO_KEYS = {
-    "openrouter": "sk-or-v1-" + "0d" * 32, "anthropic": "sk-ant-api03-" + "demo" * 10, "platform": "sk-or-v1-" + "1f" * 32,
+    "openrouter": "sk-or-v1-" + "0d" * 32, "anthropic": "sk-ant-api03-" + "demo" * 10,
+    "platform": "sk-or-v1-" + "1f" * 32,
 }
 TICKET = "Hello, I was charged twice for November and nobody answers. Please help, this is urgent!"
 
@@ -59,7 +61,7 @@ class Stage:
 
     def scene(self, title: str) -> None:
         self.console.print()
-        self.console.print(Rule(f"[bold]{escape(title)}", align="left"))
+        self.console.print(f"[bold]── {escape(title)}[/bold]")
 
     def say(self, text: str) -> None:
         self.console.print(escape(text))
@@ -97,17 +99,20 @@ class Caller:
         }
         raw = self.client().chat.completions.with_raw_response.create(
             model=f"task:{task}", messages=[{"role": "user", "content": TICKET}],
-            response_format={"type": "json_schema", "json_schema": {"name": "triage", "schema": schema, "strict": True}},
+            response_format={
+                "type": "json_schema", "json_schema": {"name": "triage", "schema": schema, "strict": True}
+            },
             extra_headers={"x-ownkey-conversation": "ticket-1"},
         )
         self.stage.say(f"  answer: {raw.parse().choices[0].message.content}")
         self.stage.receipt(self.workspace, raw.headers["x-ownkey-receipt"])
 
-    def stream(self, task: str, prompt: str, **options: Any) -> dict[str, Any]:
+    def stream(self, task: str, prompt: str, project: str = "") -> dict[str, Any]:
         """A streamed reply, printed as it comes."""
+        labels = {"x-ownkey-project": project} if project else {"x-ownkey-conversation": "ticket-1"}
         raw = self.client().chat.completions.with_raw_response.create(
             model=f"task:{task}", messages=[{"role": "user", "content": prompt}], stream=True, max_tokens=60,
-            extra_headers={"x-ownkey-conversation": "ticket-1"}, **options,
+            extra_headers=labels,
         )
         self.stage.console.print("  answer: ", end="")
         for chunk in raw.parse():
@@ -124,24 +129,21 @@ class Caller:
         self.stage.say(f"  answer: a vector of {len(vector)} numbers, from {raw.parse().model}")
         self.stage.receipt(self.workspace, raw.headers["x-ownkey-receipt"])
 
-    def refused(self, task: str, max_tokens: int = 60) -> str | None:
-        """A call that may be refused; prints code, sentence and fix. Returns the code."""
+    def refused(self, task: str, body: dict[str, Any] | None = None) -> None:
+        """A call that is refused: prints code, sentence and fix, and the receipt that it leaves all the same."""
         import openai
 
         try:
-            self.client().chat.completions.create(
-                model=f"task:{task}", messages=[{"role": "user", "content": TICKET}], max_tokens=max_tokens
-            )
+            self.client().chat.completions.create(**(body or small_body(task)))
         except openai.APIStatusError as error:
-            body: Any = error.body
+            said: Any = error.body
             self.stage.console.print(
-                f"  [yellow]{error.status_code} {escape(str(body['code']))}[/yellow] {escape(body['message'])}\n"
-                f"  fix: {escape(body['fix']['text'])}"
+                f"  [yellow]{error.status_code} {escape(str(said['code']))}[/yellow] {escape(said['message'])}\n"
+                f"  fix: {escape(said['fix']['text'])}"
             )
-            if body.get("receipt"):
-                self.stage.receipt(self.workspace, body["receipt"])
-            return str(body["code"])
-        return None
+            self.stage.receipt(self.workspace, said["receipt"])
+            return
+        raise CliError("A call was answered that should have been refused.", "This is a bug; please report it.")
 
 
 def run_demo(preset: str, *, once: bool, console: Console) -> None:
@@ -164,7 +166,7 @@ def run_demo(preset: str, *, once: bool, console: Console) -> None:
 
 def _support_desk(stage: Stage) -> Caller:
     stage.scene("A workspace without a key: no AI feature works, and the refusal says what to do")
-    caller = _make_workspace(stage, "Acme Support", cap_usd=None)
+    caller = _make_workspace(stage, "Acme Support")
     caller.refused("auto_triage")
 
     stage.scene("The admin pastes an OpenRouter key: Test, then Save")
@@ -200,7 +202,7 @@ def _app_builder(stage: Stage) -> Caller:
     stage.scene("The platform has its own OpenRouter key; a new workspace starts with free credits")
     stage.control("POST", "keys", {"provider": "openrouter", "key": DEMO_KEYS["platform"]})
     stage.say("  " + stage.manage("PUT", "platform/credentials/openrouter", {"key": DEMO_KEYS["platform"]})["message"])
-    caller = _make_workspace(stage, "Greta's workshop", cap_usd=None)
+    caller = _make_workspace(stage, "Greta's workshop")
     _say_status(stage, caller)
 
     stage.scene("Without an own key, credits pay")
@@ -215,11 +217,11 @@ def _app_builder(stage: Stage) -> Caller:
     _say_status(stage, caller)
 
     stage.scene("Connected: the own key pays, and no credit moves")
-    caller.stream("edit_code", "Make the pelican counter count backwards.", extra_headers={"x-ownkey-project": "pelicans"})
+    caller.stream("edit_code", "Make the pelican counter count backwards.", project="pelicans")
 
     stage.scene("The key runs out of funds at OpenRouter: credits step in, because this workspace allows it")
     stage.control("POST", "faults", {"match": {"provider": "openrouter", "key": DEMO_KEYS["openrouter"]},
-                                     "times": 1, "fault": "insufficient_credits_402"})
+                                     "times": 1, "fault": "insufficient_quota"})
     caller.stream("explain_error", "TypeError: pelican is not iterable")
     stage.manage("POST", f"{base}/openrouter/test", {})
 
@@ -239,15 +241,18 @@ def _app_builder(stage: Stage) -> Caller:
 def _cap_scenes(stage: Stage, caller: Caller, task: str) -> None:
     stage.scene("A spend cap: calls go on while they fit, then AI pauses")
     cap = stage.manage("GET", f"workspaces/{caller.workspace}/cap")
-    cap_nusd = int(cap["spent_nusd"]) + 3_000_000
-    stage.manage("PUT", f"workspaces/{caller.workspace}/cap", {"cap_usd": f"{cap_nusd / 1e9:.9f}"})
+    before = int(cap["spent_nusd"])
+    caller_quietly(caller, task)
+    each = int(stage.manage("GET", f"workspaces/{caller.workspace}/cap")["spent_nusd"]) - before
+    room = before + 12 * each + at_most_nusd(caller, task)
+    stage.manage("PUT", f"workspaces/{caller.workspace}/cap", {"cap_usd": format_usd(room)})
     answered = 0
-    while answered < 2_000 and (code := caller_quietly(caller, task)) is None:
+    while answered < 200 and caller_quietly(caller, task) is None:
         answered += 1
-    stage.say(f"  {answered} calls were answered; the next one:")
-    code = caller.refused(task)
+    stage.say(f"  {answered} calls of up to US${format_usd(at_most_nusd(caller, task))} were answered; the next one:")
+    caller.refused(task, small_body(task))
     now = stage.manage("GET", f"workspaces/{caller.workspace}/cap")
-    stage.say(f"  spent US${now['spent_usd']} of US${now['cap_usd']}; code {code}")
+    stage.say(f"  spent US${now['spent_usd']} of US${now['cap_usd']}")
     stage.manage("PUT", f"workspaces/{caller.workspace}/cap", {"cap_usd": now["spent_usd"]})
     stage.say("  With the cap at what is spent, AI is paused:")
     caller.refused(task)
@@ -258,13 +263,26 @@ def _cap_scenes(stage: Stage, caller: Caller, task: str) -> None:
     caller.classify(task)
 
 
+def small_body(task: str) -> dict[str, Any]:
+    """The call that is repeated against the cap."""
+    return {"model": f"task:{task}", "max_tokens": 60, "messages": [{"role": "user", "content": TICKET}]}
+
+
 def caller_quietly(caller: Caller, task: str) -> str | None:
     """One small call; the refusal's code, or None."""
     answer = caller.stage.http.post(
-        f"{caller.stage.url}/v1/chat/completions", headers={"authorization": f"Bearer {caller.token}"},
-        json={"model": f"task:{task}", "max_tokens": 60, "messages": [{"role": "user", "content": TICKET * 4}]},
+        f"{caller.stage.url}/v1/chat/completions", json=small_body(task),
+        headers={"authorization": f"Bearer {caller.token}"},
     )
     return None if answer.status_code == 200 else str(answer.json()["error"]["code"])
+
+
+def at_most_nusd(caller: Caller, task: str) -> int:
+    """The bound of the small call, as explain tells it."""
+    answer = caller.stage.http.post(
+        f"{caller.stage.url}/v1/explain", json=small_body(task), headers={"authorization": f"Bearer {caller.token}"}
+    ).json()
+    return parse_usd_nusd(answer["attempts"][0]["at_most_usd"])
 
 
 def _balance(stage: Stage) -> None:
@@ -291,11 +309,10 @@ def _balance(stage: Stage) -> None:
 # --- setting up and staying
 
 
-def _make_workspace(stage: Stage, name: str, cap_usd: str | None) -> Caller:
+def _make_workspace(stage: Stage, name: str) -> Caller:
     workspace = stage.manage("POST", "workspaces", {"name": name})["id"]
     token = stage.manage("POST", f"workspaces/{workspace}/tokens", {"label": "demo"})["token"]
     stage.say(f"  workspace {workspace} ({name}), with its own access token")
-    del cap_usd
     return Caller(stage, workspace, token)
 
 
@@ -340,7 +357,7 @@ def _stage(home: Path, preset: str, console: Console) -> Iterator[Stage]:
         assert emulator.stdout is not None
         emulator_url = json.loads(emulator.stdout.readline())["url"]
         environ = {"OWNKEY_CONFIG": str(home / "ownkey.toml")}
-        subprocess.run(
+        subprocess.run(  # noqa: S603 - our own module, no shell, no foreign word
             [sys.executable, "-m", "ownkey.cli.main", "init", "--preset", preset, "--dir", str(home), "--json"],
             check=True, stdout=subprocess.DEVNULL, env=_environment(environ),
         )
@@ -362,7 +379,7 @@ def _environment(more: dict[str, str]) -> dict[str, str]:
 def _start(
     stack: contextlib.ExitStack, command: list[str], home: Path, more: dict[str, str], stdout: int | None
 ) -> subprocess.Popen[str]:
-    log = stack.enter_context(open(home / "demo.log", "a"))
+    log = stack.enter_context((home / "demo.log").open("a"))
     process = subprocess.Popen(  # noqa: S603 - our own modules, no shell, no foreign word
         command, stdout=stdout or log, stderr=log, text=True, cwd=home, env=_environment(more),
         start_new_session=True,

@@ -39,7 +39,10 @@ class KeyTestPace:
         self._addresses: dict[str, deque[int]] = {}
 
     def admit(self, workspace_id: str, fingerprint: bytes, address: str, now_ms: int) -> None:
-        """Counts one test. Raises Problem(TOO_MANY_TESTS) with the wait, and then counts nothing."""
+        """Counts one test. Raises Problem(TOO_MANY_TESTS) with the wait, and then counts nothing.
+
+        `address` "": not known (the host's own request), and then not counted by address.
+        """
         limits = self._limits
         past = self._workspaces.pop(workspace_id, None) or _Past()
         self._workspaces[workspace_id] = past
@@ -58,12 +61,15 @@ class KeyTestPace:
         if fingerprint not in past.keys and len(past.keys) >= limits.keys_per_day:
             raise _too_many(f"{limits.keys_per_day} different keys a day",
                             min(past.keys.values()) + DAY_MS - now_ms)
-        if len(times) >= limits.address_per_minute:
+        if address and len(times) >= limits.address_per_minute:
             raise _too_many(f"{limits.address_per_minute} a minute from one address", times[0] + MINUTE_MS - now_ms)
 
         past.at_ms.append(now_ms)
         past.keys[fingerprint] = now_ms
-        times.append(now_ms)
+        if address:
+            times.append(now_ms)
+        else:
+            del self._addresses[address]
         self._shrink()
 
     def _shrink(self) -> None:

@@ -147,6 +147,7 @@ class OpenAIDialect:
 
     def decode(self, endpoint: Endpoint, body: bytes) -> OpenAICall:
         """Read a body as far as routing and money need it. Raises BadRequest."""
+        check_utf8(body)
         members = ObjectSpans(body)
         if is_too_deep(body):
             raise BadRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
@@ -216,6 +217,15 @@ class OpenRouterDialect(OpenAIDialect):
     def encode_stream_error(self, error: ErrorFields) -> bytes:
         """The chunk that ends a stream whose answer failed after it began."""
         return stream_error(openrouter_envelope(error))
+
+
+def check_utf8(body: bytes) -> None:
+    """JSON is UTF-8; what is not is refused whole, before a part of it is understood. Raises BadRequest."""
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError:
+            raise BadRequest("The body is not valid UTF-8.") from None
 
 
 def _refuse_steering(values: Mapping[str, bytes]) -> None:

@@ -177,12 +177,18 @@ def describe(receipt: Receipt) -> str:
         )
     by = f"{provider_name(answered.provider)} answered with {answered.model}"
     if receipt.funding is Funding.CREDITS:
-        payer = f"paid with {receipt.charge_credits} credits"
+        payer = _describe_credits(receipt)
     else:
         payer = f"paid by the workspace's own {provider_name(answered.provider)} key {answered.credential_hint}"
     fallback = " after a failover" if failures else ""
     cut = " The caller hung up before reading the end." if receipt.hung_up else ""
     return f"{by}{fallback}, {payer}{why}.{tried}{cut} {_describe_money(receipt)}"
+
+
+def _describe_credits(receipt: Receipt) -> str:
+    if receipt.charge_credits == 0 and receipt.charge_nusd > 0:
+        return "paid from a credit that an earlier call began"
+    return f"paid with {receipt.charge_credits} credit{'' if receipt.charge_credits == 1 else 's'}"
 
 
 def _describe_failure(attempt: AttemptRecord) -> str:

@@ -37,14 +37,14 @@ async def serve(host: str, port: int, seed: int, bill_file: Path | None) -> None
     """Serve until SIGTERM or SIGINT."""
     server = Server(Emulator(seed, bill_file).handle)
     bound = await server.listen(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{bound}"
-    sys.stdout.write(msgspec.json.encode({"url": url, "control": f"{url}/_control"}).decode() + "\n")
-    sys.stdout.flush()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{bound}"
+    sys.stdout.write(msgspec.json.encode({"url": url, "control": f"{url}/_control"}).decode() + "\n")
+    sys.stdout.flush()
     await stopped.wait()
     await server.close()
 

@@ -38,6 +38,7 @@ class Settings:
     call_tools: bool = False
     is_byok: bool = False
     byok_fee_percent: int = 0
+    request_fee_nusd: int = 0
     embedding_usage: bool = True
     google_embedding_usage: bool = True
 

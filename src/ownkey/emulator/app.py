@@ -25,7 +25,7 @@ from .faults import Faults, Rule, Target, twist_of
 from .keys import Key, Keyring
 from .plan import HONEST, ID_BYTES, ID_MARK, Ask, Failure, Json, Plan, Refused, Usage
 from .planning import Planner, error_frame
-from .playing import Show, is_instant, play, send_now
+from .playing import LOGIN, Show, is_instant, play, send_now
 from .server import Exchange
 
 _KEPT_PLANS = 4096
@@ -80,7 +80,7 @@ class Emulator:
         self.faults = Faults()
         self.planner = Planner(seed, self.catalogue)
         self.rules: list[SettingRule] = []
-        self.plans: OrderedDict[tuple[str, bytes], tuple[Plan, Settings]] = OrderedDict()
+        self.plans: OrderedDict[tuple[bytes, bytes], tuple[Plan, Settings]] = OrderedDict()
         self._keeps_plans = True
         self._ids = Ids(seed)
         self._dice = Dice(seed, "timing")
@@ -156,14 +156,32 @@ class Emulator:
         self, exchange: Exchange, call: Call, presented: str | None, rule: Rule | None, seen: Seen
     ) -> Coroutine[Any, Any, None] | None:
         if self._desk.is_open(call):
-            self._desk.answer(exchange, call, None, seen)
-            return None
+            return self._at_desk(exchange, call, None, rule, seen)
         key = self._admit(call, exchange, presented)
         name = call.name
         if name in GENERATES or name in {"embeddings", "embedContent", "batchEmbedContents"}:
             return self._generate(exchange, call, key, rule, seen)
-        self._desk.answer(exchange, call, key, seen)
+        return self._at_desk(exchange, call, key, rule, seen)
+
+    def _at_desk(
+        self, exchange: Exchange, call: Call, key: Key | None, rule: Rule | None, seen: Seen
+    ) -> Coroutine[Any, Any, None] | None:
+        """An answer that generates nothing. Of the faults that bend answers it knows `slow_head` and the login page."""
+        match rule:
+            case Rule(name="slow_head", params={"seconds": wait}):
+                return self._later(exchange, call, key, float(wait), seen)
+            case Rule(name="html_login_200"):
+                self.refuse(exchange, call, Failure(200, LOGIN, b"", b"text/html"), seen)
+            case _:
+                self._desk.answer(exchange, call, key, seen)
         return None
+
+    async def _later(self, exchange: Exchange, call: Call, key: Key | None, wait_s: float, seen: Seen) -> None:
+        await exchange.sleep(wait_s)
+        try:
+            self._desk.answer(exchange, call, key, seen)
+        except Refused as refused:
+            self.refuse(exchange, call, refused.failure, seen)
 
     def _admit(self, call: Call, exchange: Exchange, presented: str | None) -> Key:
         """The key, if it exists, lives, and may make this call at all."""
@@ -223,13 +241,13 @@ class Emulator:
     ) -> Coroutine[Any, Any, None] | None:
         provider = call.provider
         ask: Ask | None = None
-        kept = self.plans.get((call.path, exchange.body)) if key.plain and self._keeps_plans else None
+        kept = self.plans.get((exchange.target, exchange.body)) if key.plain and self._keeps_plans else None
         if kept is not None and (rule is None or twist_of(rule) is HONEST):
             plan, settings = kept
         else:
             plan, settings, ask = self._plan(call, exchange.body, key, rule)
             if self._keeps_plans and plan.keep:
-                self.plans[call.path, exchange.body] = (plan, settings)
+                self.plans[exchange.target, exchange.body] = (plan, settings)
                 if len(self.plans) > _KEPT_PLANS:
                     self.plans.popitem(last=False)
         seen.status = 200
@@ -264,6 +282,8 @@ class Emulator:
         settings = self.settings_for(provider, model, key)
         if name in GENERATES:
             ask = self.planner.read(provider, name, body, model)
+            if name == "streamGenerateContent" and call.argument("alt") != "sse":
+                ask.stream = False
             self._permit(provider, key, model, ask)
             return self.planner.plan(provider, name, ask, model, key, settings, twist_of(rule)), settings, ask
         self._permit(provider, key, model, None)

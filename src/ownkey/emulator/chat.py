@@ -157,7 +157,7 @@ def cost_details(cost: Cost, *, responses: bool = False) -> Json:
     share = ("input", "output") if responses else ("prompt", "completions")
     return {
         "upstream_inference_cost": digits(cost.upstream_nusd),
-        f"upstream_inference_{share[0]}_cost": digits(cost.upstream_nusd - cost.completions_nusd),
+        f"upstream_inference_{share[0]}_cost": digits(cost.upstream_nusd - cost.completions_nusd - cost.extra_nusd),
         f"upstream_inference_{share[1]}_cost": digits(cost.completions_nusd),
     }
 
@@ -196,6 +196,8 @@ def usage_json(draft: Draft) -> Json | None:
             "image_tokens": 0,
             "audio_tokens": 0,
         }
+        if cost.extra_nusd:
+            report["server_tool_use_details"] = {"web_search_requests": 1}
     else:
         report["prompt_tokens_details"] = {"cached_tokens": usage.cache_read, "audio_tokens": 0}
         report["completion_tokens_details"] = {

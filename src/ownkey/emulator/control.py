@@ -1,4 +1,17 @@
-"""The control API under /_control: keys, prices, settings, faults, and the bill book. Loopback only."""
+"""The control API under /_control: keys, prices, settings, faults, and the bill book. Loopback only.
+
+    POST   reset
+    GET    keys             POST keys {provider, key, kind?, balance_nusd?, limit_nusd?, limit_reset?, models?, denied?,
+                                       rate_limit_per_minute?, expires_at?, label?}     DELETE keys {provider, key}
+    GET    models           POST models {slug, input, output?, native?, context?, …}
+    POST   prices {provider, model, input?, cache_read?, cache_write_5m?, cache_write_1h?, output?}   USD per million
+    GET    settings         POST settings {match: {provider?, model?, key?}, settings: {…}}           DELETE settings
+    GET    faults           POST faults {match?, times?, skip?, probability?, fault: {name, …}}
+    GET    faults/names     DELETE faults {id?}
+    GET    bills?key=|key_sha256=&since=      GET bills/total?key=|key_sha256=&since=      GET requests?limit=
+
+Amounts are nano-USD as strings, prices USD as strings. A mistake is 400 {"error": "what is wrong"}.
+"""
 
 from hashlib import sha256
 from ipaddress import ip_address

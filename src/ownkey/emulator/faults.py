@@ -1,11 +1,16 @@
 """Scripted faults: which requests they hit, how often, and what they do to an answer.
 
 A fault that is a named refusal takes the body from `errors`; the others bend the answer, its frames, or the
-connection. `bill` says what the book records for a broken answer: "none", "sent" (what was sent), or "whole".
+connection. An `error_mid_stream` has four shapes: "provider" (the provider's own frame, then the end), "continue" (the
+stream goes on after it), "bare" (JSON without any framing, as Google has sent), "final" (inside OpenRouter's usage
+chunk). `bill` says what the book records for a broken answer: "none", "sent" (what was sent), or "whole".
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
 
 from . import errors
 from .dice import Dice
@@ -208,8 +213,8 @@ def twist_of(rule: Rule | None) -> Twist:
             return HONEST
 
 
-def bend(rule: Rule, events: list[Event], error_frame: bytes) -> list[Event]:
-    """The frames as the fault sends them. `error_frame` is the provider's frame for the rule's error."""
+def bend(rule: Rule, events: list[Event], error_frame: bytes, error_body: bytes = b"{}") -> list[Event]:
+    """The frames as the fault sends them. `error_frame` and `error_body` are the provider's for the rule's error."""
     params = rule.params
     match rule.name:
         case "stall_after":
@@ -235,14 +240,29 @@ def bend(rule: Rule, events: list[Event], error_frame: bytes) -> list[Event]:
             return [replace(event, data=event.data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")) for event in events]
         case "error_in_first_event":
             # A Responses stream has begun before it can fail; the others say nothing first.
-            begun = [event for event in events[:2] if b'"response.' in event.data[:40]]
+            begun = [event for event in events[:2] if b"response." in event.data[:40]]
             return [*begun, Event(error_frame, "error")]
+        case "error_mid_stream" if params["shape"] == "final":
+            return _with_final_error(events, error_body)
         case "error_mid_stream" | "echo_key":
             place = _content_place(events, int(params.get("after", 1)))
             done = events[place - 1].done if place else 0
             return [*events[:place], Event(error_frame, "error", done)]
         case _:
             return events
+
+
+def _with_final_error(events: list[Event], error_body: bytes) -> list[Event]:
+    """The usage chunk carries the error and no finish, and `[DONE]` follows: OpenRouter's recorded way."""
+    found = msgspec.json.decode(error_body)
+    error = msgspec.json.encode(found.get("error", {}) if isinstance(found, dict) else {})
+    made: list[Event] = []
+    for event in events:
+        if event.kind == "usage":
+            data = re.sub(rb'"finish_reason":"[a-z_]+"', b'"finish_reason":null', event.data)
+            event = replace(event, data=data.replace(b"data: {", b'data: {"error":%s,' % error, 1))
+        made.append(event)
+    return made
 
 
 def _content_place(events: list[Event], wanted: int) -> int:

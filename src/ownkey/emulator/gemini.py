@@ -202,6 +202,11 @@ def whole(draft: Draft) -> bytes:
     return msgspec.json.format(_encode(answer), indent=2) + b"\n"
 
 
+def whole_list(draft: Draft) -> bytes:
+    """What streamGenerateContent gives without `alt=sse`: a JSON array, here of one answer."""
+    return b"[" + whole(draft).rstrip() + b"\n]\n"
+
+
 def events(draft: Draft) -> list[Event]:
     """The answer as server-sent events; every one carries the usage so far."""
     return list(_frames(draft))

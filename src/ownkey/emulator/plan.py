@@ -165,13 +165,17 @@ HONEST = Twist()
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What the request costs the customer, and the shares OpenRouter reports of it."""
+    """What the request costs the customer, and the shares OpenRouter reports of it.
+
+    `extra_nusd` is a fee for something other than tokens (a web search), inside `upstream_nusd`.
+    """
 
     nusd: int
     completions_nusd: int
     upstream_nusd: int
     fee_nusd: int
     is_byok: bool = False
+    extra_nusd: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,12 +133,13 @@ class Planner:
         """What the customer pays, in whole nano-dollars, rounded up once."""
         asked = self.catalogue.price(provider, model).rates_for(usage.prompt)
         tokens = (usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output)
-        upstream = asked.cost_nusd(tokens)
+        extra = settings.request_fee_nusd if provider == "openrouter" else 0
+        upstream = asked.cost_nusd(tokens) + extra
         completions = asked.cost_nusd((0, 0, 0, 0, usage.output))
         if provider != "openrouter" or not settings.is_byok:
-            return Cost(upstream, completions, upstream, 0)
+            return Cost(upstream, completions, upstream, 0, extra_nusd=extra)
         fee = ceil_div(upstream * settings.byok_fee_percent, 100)
-        return Cost(upstream + fee, completions, upstream, fee, is_byok=True)
+        return Cost(upstream + fee, completions, upstream, fee, is_byok=True, extra_nusd=extra)
 
     # embeddings
 
@@ -257,7 +258,7 @@ _WHOLE = {
     "messages": messages.whole,
     "responses": responses.whole,
     "generateContent": gemini.whole,
-    "streamGenerateContent": gemini.whole,
+    "streamGenerateContent": gemini.whole_list,
 }
 _EVENTS: dict[str, Any] = {
     "chat": chat.events,

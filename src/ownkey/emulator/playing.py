@@ -16,7 +16,7 @@ from .server import Exchange, Hangup, status_line
 
 _COMMENT = b": OPENROUTER PROCESSING\n\n"
 _PADDING = b"\n         \n"
-_LOGIN = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form>Sign in to continue</form></body></html>"
+LOGIN = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form>Sign in to continue</form></body></html>"
 
 WriteBill = Callable[[Usage, bool], None]
 
@@ -131,7 +131,7 @@ async def _play_whole(show: Show) -> None:
     error = _error_body(show)
     if error is not None or show.fault == "html_login_200":
         show.bill(plan.usage, aborted=True, default="none")
-        exchange.respond(200, lines, _LOGIN if error is None else error)
+        exchange.respond(200, lines, LOGIN if error is None else error)
         return
     early = show.provider == "openrouter" and show.settings.first_content_s > 0
     if early:
@@ -217,7 +217,8 @@ async def _play_stream(show: Show) -> None:
     plan, exchange, settings, rule = show.plan, show.exchange, show.settings, show.rule
     events = [replace(event, data=filled(event.data, show.body_id, show.now)) for event in plan.events]
     if rule is not None:
-        events = bend(rule, events, filled(show.error_frame, show.body_id, show.now))
+        frame = filled(show.error_frame, show.body_id, show.now)
+        events = bend(rule, events, frame, show.error_body)
     exchange.start(200, _head(show, stream=True))
     wait = settings.first_content_s
     if rule is not None and rule.name == "slow_first_content":

@@ -7,6 +7,8 @@ forbid all of that. One `Exchange` is one request; requests that arrive together
 import asyncio
 import socket
 import struct
+import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
@@ -211,7 +213,11 @@ class Connection(asyncio.Protocol):
 
     def _dispatch(self, exchange: Exchange) -> None:
         self._busy = True
-        work = self._server.handler(exchange)
+        try:
+            work = self._server.handler(exchange)
+        except Exception:  # noqa: BLE001 - a defect of the emulator must be seen as one, not as a hanging test
+            self._defect()
+            return
         if work is not None:
             self._task = self._loop.create_task(self._run(exchange, work))
             self._server.tasks.add(self._task)
@@ -223,6 +229,14 @@ class Connection(asyncio.Protocol):
         except Hangup:
             if not self.lost:
                 self.transport.close()
+        except Exception:  # noqa: BLE001 - as above
+            self._defect()
+
+    def _defect(self) -> None:
+        """Say on stderr what went wrong, and answer in no provider's words."""
+        sys.stderr.write(traceback.format_exc())
+        self.transport.write(b"HTTP/1.1 599 Emulator Defect\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()
 
     def answered(self, exchange: Exchange) -> None:
         """The answer is complete: take the next request, or close where keep-alive was declined."""

@@ -162,30 +162,34 @@ class Reasoning:
 def collect_reasoning(details: Sequence[Mapping[str, Any]], format: str) -> list[Reasoning]:
     """Put reasoning_details together again: clients that streamed send back every fragment as its own entry.
 
-    Fragments of one piece follow each other and share type and index; a signature closes a piece. Raises
-    Untranslatable for reasoning of another provider's format, which this one could not verify.
+    Fragments of one piece follow each other and share their index; a signature closes a piece. The official
+    openai SDK adds fragments up itself, by position: then one entry may hold a thought and an opaque block, and
+    its format is repeated. Raises Untranslatable for reasoning of another provider's format, which this one
+    could not verify.
     """
     pieces: list[Reasoning] = []
-    open_key: tuple[object, object] | None = None
+    open_index: object = None
     for detail in details:
         kind = detail.get("type")
         stated = detail.get("format")
-        if stated not in (None, format) or kind not in ("reasoning.text", "reasoning.encrypted"):
+        ours = stated is None or (isinstance(stated, str) and not stated.replace(format, ""))
+        if not ours or kind not in ("reasoning.text", "reasoning.encrypted"):
             raise Untranslatable("messages[].reasoning_details", f"reasoning of the format {stated or kind}")
-        if kind == "reasoning.encrypted":
-            data = detail.get("data")
-            if not isinstance(data, str) or not data:
-                raise Untranslatable("messages[].reasoning_details", "an encrypted block without data")
-            call_id = detail.get("id")
-            pieces.append(Reasoning(data=data, call_id=call_id if isinstance(call_id, str) else None))
-            open_key = None
-            continue
-        key = (kind, detail.get("index"))
-        text = detail.get("text") or ""
-        signature = detail.get("signature") or None
-        if open_key == key and pieces[-1].signature is None:
-            pieces[-1] = Reasoning(pieces[-1].text + text, signature)
-        else:
-            pieces.append(Reasoning(text, signature))
-        open_key = key
-    return [piece for piece in pieces if piece.text or piece.signature or piece.data]
+        text, signature, data = (_string(detail, name) for name in ("text", "signature", "data"))
+        if text or signature:
+            index = detail.get("index")
+            if pieces and open_index == index and pieces[-1].signature is None and pieces[-1].data is None:
+                pieces[-1] = Reasoning(pieces[-1].text + text, signature or None)
+            else:
+                pieces.append(Reasoning(text, signature or None))
+            open_index = index
+        if data:
+            pieces.append(Reasoning(data=data, call_id=_string(detail, "id") or None))
+        elif kind == "reasoning.encrypted":
+            raise Untranslatable("messages[].reasoning_details", "an encrypted block without data")
+    return pieces
+
+
+def _string(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""

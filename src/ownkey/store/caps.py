@@ -29,7 +29,7 @@ _ZONE = "SELECT timezone FROM workspace WHERE id = ?"
 _ALERTS = """
 SELECT p.period_key, a.cap_version, a.threshold, a.state, a.cap_nusd, a.spent_nusd, a.reason, a.at_ms
 FROM alert a JOIN cap_period p ON p.id = a.period_id AND p.workspace_id = a.workspace_id
-WHERE a.workspace_id = ? ORDER BY a.at_ms, a.cap_version, a.threshold
+WHERE a.workspace_id = ? ORDER BY a.period_id, a.cap_version, a.threshold
 """
 _OUTBOX = """
 SELECT id, workspace_id, dedupe_key, channel, kind, payload, state, attempts, next_at_ms, created_at_ms FROM outbox

@@ -49,11 +49,15 @@ ON CONFLICT DO UPDATE SET switched_on = excluded.switched_on, settings = exclude
 """
 _VERSION_UP = "UPDATE workspace SET settings_version = settings_version + 1 WHERE id = ?"
 _SET = {
-    name: f"UPDATE workspace SET {name} = ? WHERE id = ?"  # noqa: S608 - the names are the constants below
-    for name in (
-        "name", "plan", "entitlement", "timezone", "always_use_key", "credits_if_key_fails",
-        "credits_if_key_fails_limit", "on_direct_auth_failure", "status",
-    )
+    "name": "UPDATE workspace SET name = ? WHERE id = ?",
+    "plan": "UPDATE workspace SET plan = ? WHERE id = ?",
+    "entitlement": "UPDATE workspace SET entitlement = ? WHERE id = ?",
+    "timezone": "UPDATE workspace SET timezone = ? WHERE id = ?",
+    "always_use_key": "UPDATE workspace SET always_use_key = ? WHERE id = ?",
+    "credits_if_key_fails": "UPDATE workspace SET credits_if_key_fails = ? WHERE id = ?",
+    "credits_if_key_fails_limit": "UPDATE workspace SET credits_if_key_fails_limit = ? WHERE id = ?",
+    "on_direct_auth_failure": "UPDATE workspace SET on_direct_auth_failure = ? WHERE id = ?",
+    "status": "UPDATE workspace SET status = ? WHERE id = ?",
 }
 _DELETE = "UPDATE workspace SET status = 'deleted', settings_version = settings_version + 1 WHERE id = ?"
 _DELETE_DEK = "DELETE FROM dek WHERE workspace_id = ?"

@@ -40,6 +40,9 @@ _FINISH: Mapping[str, FinishReason] = {
     "refusal": FinishReason.CONTENT_FILTER,
 }
 
+# Server tools without a fee of their own: what they bring is billed as input (platform.claude.com, "Web fetch tool").
+_FREE_TOOLS = frozenset({"web_fetch_requests"})
+
 
 class _Message(msgspec.Struct):
     id: str = ""
@@ -71,10 +74,12 @@ _WHOLE = msgspec.json.Decoder(_Whole)
 
 @dataclass(slots=True)
 class _Block:
-    """An open content block. `tool` is its index among the tool calls; `start` where its text begins."""
+    """An open content block. `tool` is its index among the tool calls, `thought` among the thoughts; `start` is
+    where its text begins."""
 
     type: str
     tool: int | None = None
+    thought: int = 0
     given_input: Any = None
     wrote: bool = False
     start: int = 0
@@ -91,6 +96,7 @@ class MessagesReader:
         self._usage: dict[str, Any] = {}
         self._started = False
         self._tool_count = 0
+        self._thought_count = 0
         self._text_length = 0
 
     def feed(self, data: bytes) -> Sequence[Event]:
@@ -190,13 +196,15 @@ class MessagesReader:
                 opened.citations = [_annotation(item) for item in block.get("citations") or () if _has_url(item)]
                 return self._text(_string(block, "text"))
             case "thinking":
+                opened.thought = self._next_thought()
                 return (
-                    *self._thought(index, _string(block, "thinking")),
-                    *self._signed(index, _string(block, "signature")),
+                    *self._thought(opened, _string(block, "thinking")),
+                    *self._signed(opened, _string(block, "signature")),
                 )
             case "redacted_thinking":
                 self._saw(_string(block, "data"))
-                detail = {"type": "reasoning.encrypted", "data": _string(block, "data"), "index": index}
+                opened.thought = self._next_thought()
+                detail = {"type": "reasoning.encrypted", "data": _string(block, "data"), "index": opened.thought}
                 return (ReasoningDelta("", (detail | {"format": REASONING_FORMAT},)),)
             case "tool_use":
                 opened.tool = self._tool_count
@@ -228,9 +236,9 @@ class MessagesReader:
                 self._saw(piece)
                 return (ToolCallDelta(block.tool, piece),)
             case "thinking_delta":
-                return self._thought(index, _string(delta, "thinking"))
+                return self._thought(block, _string(delta, "thinking"))
             case "signature_delta":
-                return self._signed(index, _string(delta, "signature"))
+                return self._signed(block, _string(delta, "signature"))
             case "citations_delta" if _has_url(delta.get("citation")):
                 block.citations.append(_annotation(delta["citation"]))
                 return ()
@@ -281,18 +289,22 @@ class MessagesReader:
         self._text_length += len(text)
         return (TextDelta(text),)
 
-    def _thought(self, index: int, text: str) -> Sequence[Event]:
+    def _thought(self, block: _Block, text: str) -> Sequence[Event]:
         if not text:
             return ()
         self._saw(text)
-        detail = {"type": "reasoning.text", "text": text, "format": REASONING_FORMAT, "index": index}
+        detail = {"type": "reasoning.text", "text": text, "format": REASONING_FORMAT, "index": block.thought}
         return (ReasoningDelta(text, (detail,)),)
 
-    def _signed(self, index: int, signature: str) -> Sequence[Event]:
+    def _signed(self, block: _Block, signature: str) -> Sequence[Event]:
         if not signature:
             return ()
-        detail = {"type": "reasoning.text", "signature": signature, "format": REASONING_FORMAT, "index": index}
+        detail = {"type": "reasoning.text", "signature": signature, "format": REASONING_FORMAT, "index": block.thought}
         return (ReasoningDelta("", (detail,)),)
+
+    def _next_thought(self) -> int:
+        self._thought_count += 1
+        return self._thought_count - 1
 
     def _saw(self, text: str) -> None:
         if text:
@@ -335,7 +347,7 @@ def usage_of(report: Mapping[str, Any]) -> Usage:
         units=tuple(
             (name.removesuffix("_requests"), _count(tools, name))
             for name in sorted(tools)
-            if name.endswith("_requests") and _count(tools, name)
+            if name.endswith("_requests") and name not in _FREE_TOOLS and _count(tools, name)
         ),
     )
 

@@ -42,7 +42,7 @@ def _third(pattern: str, levels: tuple[str, ...]) -> Generation:
 GENERATIONS = (
     Generation(r".*-(?:image|tts|audio|live|dialog)", "none", only_text=False),
     Generation(r"gemma", "none", instructs=False),
-    Generation(r"gemini-(?:1|2\.0|pro|flash-8b)", "none"),
+    Generation(r"gemini-(?:1|2\.0|pro$|pro-vision)", "none"),
     Generation(r"gemini-2\.5-flash-lite", "budget", min_budget=512, max_budget=24_576, off=True),
     Generation(r"gemini-2\.5-flash", "budget", min_budget=1, max_budget=24_576, off=True),
     Generation(r"gemini-2\.5", "budget", min_budget=128, max_budget=32_768),

@@ -1,0 +1,140 @@
+"""House rules, executed: every statement on a tenant's table names the workspace; the books' rows are kept."""
+
+import ast
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from store_kit import ACTOR, NOV, add_workspace, credits_request, finish, request, settle, take
+
+import ownkey.store
+from ownkey.store import SQLiteStore
+
+FOLDER = Path(ownkey.store.__file__).parent
+
+NO_TENANT = {
+    "instance", "alembic_version", "sqlite_master", "price_version", "price_model", "price", "overage_flag",
+    "idempotency", "json_each",
+}
+"""Tables of the deployment: they have no workspace, or (idempotency) the principal's scope names it."""
+
+EXCEPTIONS = {
+    "workspaces._KEK_IDS": "asks which master keys the whole deployment needs",
+    "workspaces._PLATFORM": "finds the one workspace that is the platform's",
+    "workspaces._PAGE": "the operators' list of all workspaces",
+    "workspaces._TAKEN": "an external id is unique over all workspaces",
+    "workspaces._SECOND_PLATFORM": "there is one platform workspace",
+    "credits._ENTRY": "an idempotency key is unique over all workspaces",
+    "tokens._TAKEN": "a digest is unique over all workspaces",
+    "tokens._PRINCIPAL": "finds the workspace by the full digest of an opaque token",
+    "caps._OUTBOX_ALL": "the operators' view of the outbox",
+    "caps._OUTBOX_DUE": "the job that sends serves all workspaces",
+    "caps._OUTBOX_RESULT": "by the primary key that the job was given",
+}
+WORKSPACE_BY_ID = re.compile(r"\b(w\.id = (\?|:\w+)|WHERE id = (\?|:\w+)|w\.external_id = \?|INTO workspace\()")
+
+
+def statements() -> list[tuple[str, str]]:
+    found = []
+    for path in sorted(FOLDER.glob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                for part in ast.walk(node.value):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str) \
+                            and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", part.value):
+                        found.append((f"{path.stem}.{node.targets[0].id}", part.value))
+    return found
+
+
+def tables(sql: str) -> set[str]:
+    named = set(re.findall(r"(?:FROM|JOIN|INTO|UPDATE)\s+([a-z_]+)", sql))
+    defined = set(re.findall(r"(?:WITH|,)\s*([a-z_]+) AS \(", sql))
+    return named - defined - {"set", "of"}
+
+
+def test_every_statement_on_a_tenants_table_names_the_workspace() -> None:
+    seen = statements()
+    assert len(seen) > 80
+    loose = {
+        name for name, sql in seen
+        if tables(sql) - NO_TENANT and "workspace_id" not in sql and not WORKSPACE_BY_ID.search(sql)
+        and name != "workspaces._SELECT"
+    }
+    assert loose - set(EXCEPTIONS) == set()
+    assert set(EXCEPTIONS) <= loose, "an exception that is not needed any more"
+
+
+def test_sql_is_a_named_constant_and_never_built_from_values() -> None:
+    """execute() takes a module's constant, a looked-up constant or a PRAGMA written out."""
+    for path in FOLDER.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) \
+                    and node.func.attr in ("execute", "executemany"):
+                assert not isinstance(node.args[0], ast.JoinedStr | ast.BinOp), f"{path.name}:{node.lineno}"
+
+
+def test_money_modules_know_no_fractions() -> None:
+    for name in ("holds", "ends", "periods", "ledger_rows", "caps", "credits", "verify"):
+        for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())):
+            assert not isinstance(node, ast.Div), name
+            assert not (isinstance(node, ast.Name) and node.id in ("float", "round", "Decimal")), name
+            assert not (isinstance(node, ast.Constant) and isinstance(node.value, float)), name
+
+
+def test_tenant_tables_have_a_workspace_that_is_never_null(tmp_path: Path) -> None:
+    from ownkey.store.schema import migrate
+
+    conn = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    migrate(conn)
+    for (table,) in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+        if table in NO_TENANT or table == "workspace":
+            continue
+        columns = {row[1]: row for row in conn.execute(f"PRAGMA table_info({table})")}
+        assert "workspace_id" in columns, table
+        assert columns["workspace_id"][3] or columns["workspace_id"][5], table
+    strict = conn.execute("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"
+                          " AND NOT strict AND name NOT LIKE 'sqlite_%' AND name <> 'alembic_version'").fetchall()
+    conn.close()
+    assert strict == []
+
+
+async def a_booked_life(store: SQLiteStore) -> None:
+    ws = await add_workspace(store)
+    await store.grant_credits(ws.id, 100, "topup", expires_at_ms=None, idem_key="g", at_ms=NOV, actor=ACTOR)
+    for make in (request, credits_request):
+        req = make(ws.id, 20_000_000)
+        await take(store, req)
+        await finish(store, req, settle(req, 10_000_000))
+
+
+@pytest.mark.parametrize("sql", [
+    "UPDATE posting SET amount_credits = 1", "DELETE FROM posting", "UPDATE ledger_entry SET kind = 'x'",
+    "DELETE FROM ledger_entry", "UPDATE audit SET action = 'x'", "DELETE FROM audit",
+    "UPDATE cap_version SET threshold = 1", "DELETE FROM hold", "DELETE FROM cap_period", "DELETE FROM wallet",
+    "UPDATE hold SET state = 'held'", "UPDATE hold SET state = 'released' WHERE state = 'settled'",
+    "UPDATE hold SET cost_nusd = 0", "UPDATE hold SET funding = 'byok'", "UPDATE hold SET bound_nusd = 0",
+    "UPDATE cap_period SET starts_at_ms = 0", "UPDATE lot SET remaining_credits = -1",
+    "UPDATE cap_period SET cap_nusd = 5, held_nusd = 10",
+])
+async def test_the_database_itself_refuses_to_rewrite_the_books(
+    tmp_path: Path, store: SQLiteStore, sql: str
+) -> None:
+    await a_booked_life(store)
+    conn = sqlite3.connect(tmp_path / "ownkey.db")
+    with pytest.raises(sqlite3.IntegrityError):
+        conn.execute(sql)
+    conn.close()
+
+
+async def test_prices_of_a_version_never_change(tmp_path: Path, store: SQLiteStore) -> None:
+    from ownkey.domain.pricing import ModelPrice, Rate
+
+    await store.activate_prices(
+        [ModelPrice("openai", "m", {"input": (Rate(0, 5),)}, units={"request": 3})], {}, author="t", at_ms=NOV
+    )
+    conn = sqlite3.connect(tmp_path / "ownkey.db")
+    for sql in ("UPDATE price SET nusd_per_million = 1", "DELETE FROM price_version", "UPDATE price_model SET free = 1"):
+        with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+            conn.execute(sql)
+    conn.close()
