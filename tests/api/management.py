@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.control.house import ACTOR, House, open_house
 
 from ownkey.api.authentication import BearerAuthentication
 from ownkey.api.manage import manage_app
@@ -14,7 +15,6 @@ from ownkey.control.pace import PaceLimits
 from ownkey.control.tokens import NewToken
 from ownkey.domain.tokens import digest, make_token
 from ownkey.domain.workspace import Principal, TokenKind, WorkspaceState
-from tests.control.house import ACTOR, House, open_house
 
 OPERATOR_TOKEN = make_token(b"operator" * 5)
 OPS_TOKEN = make_token(b"ops-only" * 5)
@@ -46,7 +46,8 @@ class Management:
     tokens: dict[str, str] = field(default_factory=dict)
 
     async def ask(
-        self, method: str, path: str, body: Any = None, *, who: str = "service", token: str | None = None, **headers: str
+        self, method: str, path: str, body: Any = None, *, who: str = "service", token: str | None = None,
+        **headers: str,
     ) -> httpx.Response:
         bearer = self.tokens[who] if token is None else token
         return await self.client.request(

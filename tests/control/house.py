@@ -87,12 +87,9 @@ class FakeUpstream:
 
     async def send(self, request: UpstreamRequest, *, head_timeout_s: float) -> FakeResponse:
         self.sent.append(request)
-        found: Any = next(
-            (answer for path, answer in {**DEFAULTS, **self.script}.items()
-             if request.path.partition("?")[0].endswith(path)), (404, {"error": {"message": "no such path"}}),
-        )
-        if path_answer := next((a for p, a in self.script.items() if request.path.partition("?")[0].endswith(p)), None):
-            found = path_answer
+        path = request.path.partition("?")[0]
+        known = [answer for table in (self.script, DEFAULTS) for end, answer in table.items() if path.endswith(end)]
+        found: Any = known[0] if known else (404, {"error": {"message": "no such path"}})
         if callable(found):
             found = found(request)
         if isinstance(found, UpstreamError):
@@ -179,7 +176,9 @@ def product_of(folder: Path, preset: str, extra: str = "") -> tuple[Product, Map
 
 
 @contextlib.asynccontextmanager
-async def open_house(folder: Path, preset: str = "support-desk", pace: PaceLimits | None = None) -> AsyncIterator[House]:
+async def open_house(
+    folder: Path, preset: str = "support-desk", pace: PaceLimits | None = None
+) -> AsyncIterator[House]:
     product, urls = product_of(folder, preset)
     clock, upstream = HandClock(), FakeUpstream()
     store = SQLiteStore.open(folder / "ownkey.db", clock_ms=clock.now_ms, boot_id="boot")
@@ -189,12 +188,14 @@ async def open_house(folder: Path, preset: str = "support-desk", pace: PaceLimit
         await store.activate_prices(_prices(product), {}, author="test", at_ms=clock.at_ms)
         models = sorted({slug for task in product.tasks.values() for slug in task.models})
         upstream.script["/models/user"] = (200, {"data": [{"id": slug} for slug in models]})
-        upstream.script["/models"] = (200, {"data": [{"id": slug.partition("/")[2].replace(".", "-")} for slug in models]
-                                            + [{"id": slug.partition("/")[2]} for slug in models]})
+        names = [slug.partition("/")[2] for slug in models]
+        names += [name.replace(".", "-") for name in names]
+        upstream.script["/models"] = (200, {"data": [{"id": name} for name in names]})
+        providers = (OpenRouterProvider(), OpenAIProvider(), AnthropicProvider(), GoogleProvider())
         desk = make_desk(
             store=store, directory=store, books=store, prices=store, auditor=store, sealer=vault, opener=opener,
             upstream=upstream,
-            providers={p.id: p for p in (OpenRouterProvider(), OpenAIProvider(), AnthropicProvider(), GoogleProvider())},
+            providers={p.id: p for p in providers},
             origins={name: parse_origin(url) for name, url in urls.items()}, clock=clock, product=product,
             pace=KeyTestPace(pace or PaceLimits(per_minute=1_000, per_day=1_000, keys_per_day=1_000,
                                                 address_per_minute=1_000)),

@@ -1,15 +1,15 @@
 """Credentials: checked, sealed, shown as a hint, switched and destroyed; never repeated."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tests.control.house import ACTOR, KEYS, House, open_house
 
-from ownkey.control.credentials import CardState
+from ownkey.control.credentials import CardState, CredentialControl
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.domain.failures import UpstreamError
-from ownkey.domain.workspace import CredentialStatus, EntitlementState, Health
-from tests.control.house import ACTOR, KEYS, House, open_house
+from ownkey.domain.workspace import CredentialStatus, EntitlementState, Health, WorkspaceState
 
 
 @pytest.fixture
@@ -88,10 +88,11 @@ async def test_save_anyway_is_for_an_unreachable_provider_only(house: House) -> 
     house.upstream.script["/key"] = UpstreamError("connect refused", sent=False, received=False)
     with pytest.raises(Problem) as caught:
         await house.save_key(workspace)
-    saved = await save(workspace, "openrouter", KEYS["openrouter"], label="", save_anyway=True, address="a", actor=ACTOR)
+    key = KEYS["openrouter"]
+    saved = await save(workspace, "openrouter", key, label="", save_anyway=True, address="a", actor=ACTOR)
     house.upstream.script["/key"] = (401, {"error": {"code": 401, "message": "no"}})
     with pytest.raises(Problem) as still:
-        await save(workspace, "openrouter", KEYS["openrouter"], label="", save_anyway=True, address="a", actor=ACTOR)
+        await save(workspace, "openrouter", key, label="", save_anyway=True, address="a", actor=ACTOR)
 
     assert caught.value.code is ProblemCode.CREDENTIAL_UNREACHABLE
     assert saved.view.credential is not None
@@ -172,23 +173,24 @@ async def test_an_inactive_add_on_parks_the_key(house: House) -> None:
     assert house.desk.credentials.view(paid, "openrouter").state is CardState.CONNECTED
 
 
-@pytest.mark.parametrize("action", ["save", "enable", "disconnect", "view"])
-async def test_an_unknown_provider_gets_a_suggestion(tmp_path: Path, action: str) -> None:
+async def _view(desk: CredentialControl, workspace: WorkspaceState, provider: str) -> object:
+    return desk.view(workspace, provider)
+
+
+ACTIONS: dict[str, Callable[[CredentialControl, WorkspaceState, str], Awaitable[object]]] = {
+    "save": lambda desk, w, p: desk.save(w, p, "x", label="", save_anyway=False, address="a", actor=ACTOR),
+    "enable": lambda desk, w, p: desk.set_enabled(w, p, True, ACTOR),
+    "disconnect": lambda desk, w, p: desk.disconnect(w, p, True, ACTOR),
+    "view": _view,
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_an_unknown_provider_gets_a_suggestion(house: House, action: str) -> None:
     """`opnrouter` → did you mean openrouter?"""
-    async with open_house(tmp_path) as house:
-        workspace = await house.workspace()
-        desk = house.desk.credentials
-        with pytest.raises(Problem) as caught:
-            match action:
-                case "save":
-                    await desk.save(workspace, "opnrouter", KEYS["openrouter"], label="", save_anyway=False, address="a",
-                                    actor=ACTOR)
-                case "enable":
-                    await desk.set_enabled(workspace, "opnrouter", True, ACTOR)
-                case "disconnect":
-                    await desk.disconnect(workspace, "opnrouter", True, ACTOR)
-                case _:
-                    desk.view(workspace, "opnrouter")
+    workspace = await house.workspace()
+    with pytest.raises(Problem) as caught:
+        await ACTIONS[action](house.desk.credentials, workspace, "opnrouter")
 
     assert caught.value.code is ProblemCode.UNKNOWN_PROVIDER
     assert "openrouter" in caught.value.fix

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.control.house import ACTOR, KEYS, House, chat_answer, open_house
 
 from ownkey.control.key_test import KeyTestResult, Outcome
 from ownkey.control.pace import KeyTestPace, PaceLimits
@@ -14,7 +15,6 @@ from ownkey.domain.failures import UpstreamError
 from ownkey.domain.models import native_id
 from ownkey.domain.records import ReceiptFilter
 from ownkey.domain.workspace import Health, WorkspaceState
-from tests.control.house import ACTOR, KEYS, House, chat_answer, open_house
 
 
 @pytest.fixture
@@ -23,7 +23,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
         yield opened
 
 
-async def run(house: House, workspace: WorkspaceState, typed: str | None, provider: str = "openrouter") -> KeyTestResult:
+async def run(
+    house: House, workspace: WorkspaceState, typed: str | None, provider: str = "openrouter"
+) -> KeyTestResult:
     return await house.desk.key_test.run(
         await house.again(workspace), provider, typed, address="192.0.2.1", actor=ACTOR, token_id="tok_test"
     )

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.control.house import ACTOR, House, open_house
 
 from ownkey.control.entitlements import entitlement_after_plan_change, first_entitlement
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.control.tokens import NewToken
 from ownkey.domain.tokens import digest, is_well_formed
 from ownkey.domain.workspace import EntitlementState, Role
-from tests.control.house import ACTOR, House, open_house
 
 
 @pytest.fixture

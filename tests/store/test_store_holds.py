@@ -389,3 +389,16 @@ async def test_every_hold_state_ends_once(store: SQLiteStore) -> None:
 
     assert (again.cost_nusd, released.cost_nusd) == (40, 40)
     assert (await store.load_cap(ws.id, NOV)).spent_nusd == 40
+
+
+async def test_a_lowered_cap_below_what_is_held_makes_even_a_free_call_wait(store: SQLiteStore) -> None:
+    ws = await add_workspace(store)
+    req = request(ws.id, 100)
+    await take(store, req)
+    await store.save_cap(ws.id, 50, 80, at_ms=NOV, actor=ACTOR)
+
+    assert (await refused(store, request(ws.id, 0, shrink=True))).code == "spend_cap_busy"
+    await finish(store, req, settle(req, 20))
+    free = request(ws.id, 0, shrink=True)
+    await take(store, free)
+    await finish(store, free, settle(free, 0))

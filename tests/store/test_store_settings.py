@@ -368,3 +368,30 @@ async def test_every_change_leaves_its_audit_row_without_secrets(store: SQLiteSt
     assert [r["action"] for r in rows] == ["cap.changed", "credential.saved", "workspace.created"]
     assert "CIPHERTEXT" not in str(rows)
     assert [r["action"] for r in await store.load_audit(None, limit=10)] == ["operator.added"]
+
+
+async def test_an_external_id_can_never_be_taken_for_another_workspaces_id(store: SQLiteStore) -> None:
+    ws = await add_workspace(store)
+    with pytest.raises(Conflict):
+        await add_workspace(store, "evil", external_id=ws.id)
+    with pytest.raises(Conflict):
+        await add_workspace(store, "evil", workspace_id="ext-acme")
+
+
+async def test_a_workspace_is_never_read_half(store: SQLiteStore) -> None:
+    """Two switches that are always changed together are always seen together, whatever commits meanwhile."""
+    ws = await add_workspace(store)
+
+    async def flip() -> None:
+        for n in range(200):
+            await store.save_settings(
+                ws.id, {"plan": f"p{n}", "name": f"p{n}"}, at_ms=NOV, actor=ACTOR
+            )
+
+    flipping = asyncio.create_task(flip())
+    while not flipping.done():
+        store._states.clear()
+        seen = await store.load_workspace(ws.id)
+        assert seen.name == "acme" or seen.name == seen.plan
+        await asyncio.sleep(0)
+    await flipping

@@ -182,7 +182,7 @@ def test_the_list_of_schema_steps_is_the_folders() -> None:
 
     files = sorted(p.name[:4] for p in Path(versions.__path__[0]).glob("[0-9]*.py"))
     assert list(REVISIONS) == files
-    assert HEAD == files[-1]
+    assert files[-1] == HEAD
 
 
 async def test_a_restart_keeps_the_instance_and_everything_else(tmp_path: Path) -> None:

@@ -76,11 +76,6 @@ class Answer:
         return bool(self.error) or self.cut
 
     @property
-    def said_something(self) -> bool:
-        """Whether any content came, so that a caller may have seen the beginning."""
-        return any(c.text or c.refusal or c.reasoning or c.calls for c in self.choices.values())
-
-    @property
     def cost_nusd(self) -> int | None:
         """Rounded up to whole nano-dollars."""
         if self.cost_usd is None:

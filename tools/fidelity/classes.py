@@ -103,8 +103,7 @@ def _google(status: int, fields: Mapping[str, Any], message: str) -> str:
 
 
 def _openrouter(status: int, fields: Mapping[str, Any], message: str) -> str:
-    metadata = fields.get("metadata") if isinstance(fields.get("metadata"), dict) else {}
-    availability = fields.get("availability") if isinstance(fields.get("availability"), dict) else {}
+    metadata, availability = _object(fields.get("metadata")), _object(fields.get("availability"))
     source = metadata.get("limit_source") or ""
     if status == 402:
         return "rate_limit" if source == "openrouter_in_flight_budget" else "funds"
@@ -120,6 +119,10 @@ def _openrouter(status: int, fields: Mapping[str, Any], message: str) -> str:
     if status in (400, 413) and any(phrase in quoted for phrase in _TOO_LONG):
         return "too_long"
     return "model_missing" if status == 400 and "is not a valid model" in message else ""
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _google_reasons(details: Any) -> list[Any]:

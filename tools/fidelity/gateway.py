@@ -23,6 +23,8 @@ START_S = 40.0
 # Saves of keys are limited to 20 a minute from one address: every few workspaces come from a loopback address of
 # their own, where the system has more than one.
 WORKSPACES_PER_ADDRESS = 8
+# Shorter than the server's own patience: a connection is never used in the moment in which it is closed.
+CONNECTION_IDLE_S = 1.0
 _OWNKEY = (sys.executable, "-m", "ownkey.cli.main")
 
 
@@ -67,7 +69,9 @@ class Gateway:
         row, place = divmod(number // WORKSPACES_PER_ADDRESS, 250)
         address = f"127.0.{1 + row}.{1 + place}" if self._many_addresses else "127.0.0.1"
         if address not in self._clients:
-            transport = httpx.AsyncHTTPTransport(local_address=address)
+            transport = httpx.AsyncHTTPTransport(
+                local_address=address, limits=httpx.Limits(keepalive_expiry=CONNECTION_IDLE_S)
+            )
             self._clients[address] = httpx.AsyncClient(transport=transport, timeout=60, trust_env=False)
         return self._clients[address]
 
@@ -116,6 +120,8 @@ async def running_gateway(replay: ReplayServer, recordings: Iterable[Recording])
             gateway = Gateway(run["url"])
             await gateway.use_operator(run["token"])
             yield gateway
+            if process.poll() is not None:
+                raise CouldNotRun(f"`ownkey serve` ended in the middle of the run:\n{_log_tail(home)}")
         finally:
             if gateway is not None:
                 await gateway.close()
@@ -153,5 +159,8 @@ async def _wait_until_ready(process: subprocess.Popen[bytes], home: Path) -> dic
                 if run["pid"] == process.pid and (await client.get(f"{run['url']}/readyz")).status_code == 200:
                     return run
             await asyncio.sleep(0.05)
-    log = (home / "serve.log").read_text(errors="replace")[-2000:]
-    raise CouldNotRun(f"`ownkey serve` did not become ready (exit code {process.poll()}):\n{log}")
+    raise CouldNotRun(f"`ownkey serve` did not become ready (exit code {process.poll()}):\n{_log_tail(home)}")
+
+
+def _log_tail(home: Path) -> str:
+    return (home / "serve.log").read_text(errors="replace")[-2000:]

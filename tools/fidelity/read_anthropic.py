@@ -55,6 +55,7 @@ class AnthropicReader:
             error = f"{type(raised).__name__}: {raised}"
         answer = Answer(cut=True) if snapshot is None else _from_message(snapshot)
         answer.error, answer.error_body = error, _inner(error_body)
+        answer.cut = answer.cut and not error
         return answer
 
 

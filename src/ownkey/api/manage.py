@@ -51,7 +51,11 @@ class ManageApp:
         self._clock = clock
         self._envelope = ErrorEnvelope(desk.product)
         self._body_limit = body_limit_bytes
-        self._routes = [(compile_path(PREFIX + route.path)[0], route) for route in routes]
+        # A conversation's id is the host's and may contain a slash.
+        self._routes = [
+            (compile_path(PREFIX + route.path.replace("{conversation}", "{conversation:path}"))[0], route)
+            for route in routes
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"

@@ -15,7 +15,8 @@ from ownkey.domain.workspace import Principal, WorkspaceState
 @dataclass(frozen=True, slots=True)
 class Call:
     """`workspace` is set on routes of a workspace (or of the platform). `query` and `body` are of the route's
-    schemas. `on_platform`: the workspace is the platform's own. `idem_key` is the Idempotency-Key header, None without one."""
+    schemas. `on_platform`: the workspace is the platform's own. `idem_key` is the Idempotency-Key
+    header, None without one."""
 
     desk: Desk
     principal: Principal

@@ -45,7 +45,7 @@ class WorkspaceChange(Request):
     timezone: str | UnsetType = UNSET
     always_use_key: Annotated[bool, Meta(description="ON: credits are never used.")] | UnsetType = UNSET
     credits_if_key_fails: bool | UnsetType = UNSET
-    credits_if_key_fails_limit: Annotated[int, Meta(ge=0)] | UnsetType | None = UNSET
+    credits_if_key_fails_limit: Annotated[int, Meta(ge=0, le=1_000_000_000)] | UnsetType | None = UNSET
     on_direct_auth_failure: Literal["fallback", "fail"] | UnsetType = UNSET
     status: Literal["active", "suspended"] | UnsetType = UNSET
 

@@ -11,6 +11,9 @@ from ownkey.cli.output import JsonFlag, WorkspaceOption
 from ownkey.cli.problems import CliError
 from ownkey.cli.workspace_choice import choose_workspace
 
+# A negative number is an amount to be refused in words, not an unknown option.
+_SIGNED = {"ignore_unknown_options": True}
+
 cap_app = typer.Typer(no_args_is_help=True, help="The monthly spend cap.")
 feature_app = typer.Typer(no_args_is_help=True, help="Task switches.")
 credits_app = typer.Typer(no_args_is_help=True, help="Credits (products that have them).")
@@ -33,7 +36,7 @@ def show_cap(workspace: WorkspaceOption = None, as_json: JsonFlag = False) -> No
     output.emit(found, as_json, _show_cap)
 
 
-@cap_app.command("set")
+@cap_app.command("set", context_settings=_SIGNED)
 def set_cap(
     amount: Annotated[str, typer.Argument(help="US dollars a month, such as 50. 0 is no AI.")],
     threshold: Annotated[int | None, typer.Option(help="Alert at this percentage of the cap.")] = None,
@@ -127,7 +130,7 @@ def _show_credits(row: dict[str, Any]) -> None:
     output.say(f"{row['balance_credits']} credits, {row['held_credits']} of them held by calls in flight.")
 
 
-@credits_app.command("grant")
+@credits_app.command("grant", context_settings=_SIGNED)
 def grant_credits(
     amount: Annotated[int, typer.Argument(help="How many credits.")],
     origin: Annotated[str, typer.Option(help="plan, topup, promo or operator.")] = "operator",

@@ -39,7 +39,7 @@ def refuse_key_argument(provider: str, key: str | None, key_option: str | None) 
 def read_key(provider: str) -> str:
     """The key from a hidden prompt, or from standard input where there is no terminal."""
     typed = sys.stdin.isatty()
-    key = getpass.getpass(f"{provider} API key (hidden): ") if typed else sys.stdin.read(MAX_PASTED)
+    key = getpass.getpass(f"{provider} API key (hidden): ") if typed else sys.stdin.read(MAX_PASTED).rstrip("\r\n")
     if not key.strip():
         raise CliError("No key was given.", "Paste it at the prompt, or pipe it into the command.")
     return key

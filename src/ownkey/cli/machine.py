@@ -91,7 +91,9 @@ def doctor(as_json: JsonFlag = False) -> None:
             output.say(f"{check.state:<4}  {check.name:<22} {check.sentence}")
             if check.fix:
                 output.say(f"      {'':<22} Fix: {check.fix}")
-        output.say("Something needs to be fixed." if failed else "All is well.")
+        warned = any(check.state == "warn" for check in rows)
+        well = "It works; see the warnings." if warned else "All is well."
+        output.say("Something needs to be fixed." if failed else well)
 
     if as_json:
         output.emit({"ok": not failed, "checks": [check.as_json() for check in found]}, True, lambda _: None)

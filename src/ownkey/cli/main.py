@@ -103,7 +103,7 @@ def _tell(error: CliError, as_json: bool) -> None:
         sys.stderr.write(scrub(json.dumps(error.as_json(), ensure_ascii=False))[0] + "\n")
         return
     text = error.message if not error.fix else f"{error.message}\nFix: {error.fix}"
-    if error.more.get("url"):
+    if str(error.more.get("url", "")).startswith("http"):
         text += f"\nPage: {error.more['url']}"
     sys.stderr.write(scrub(text)[0] + "\n")
 

@@ -287,7 +287,8 @@ class KeyTest:
             cost_nusd=None if None in costs else sum(cost for cost in costs if cost is not None),
             basis=next(b for b in (Basis.UNKNOWN, Basis.ESTIMATED, Basis.COMPUTED, Basis.ACTUAL, Basis.NONE)
                        if b in bases),
-            price_version=sent[0].price_version, cap=_cap_view(sent), duration_ms=sum(probe.latency_ms for probe in sent),
+            price_version=sent[0].price_version, cap=_cap_view(sent),
+            duration_ms=sum(probe.latency_ms for probe in sent),
             notes=("A key's Test, not a call of the product.",),
         )
         return (await self._books.end_call(None, receipt)).id

@@ -107,7 +107,7 @@ class LiveProbe:
         try:
             await self._exchange(exchange, provider, target, codec, body, key, deadline)
         finally:
-            exchange.ended_ms = max(0, int((self._clock.monotonic() - began) * 1_000))
+            exchange.ended_ms = max(1, round((self._clock.monotonic() - began) * 1_000))
             outcome = await asyncio.shield(self._end(workspace, provider, target, key, granted, exchange, n))
         return outcome
 

@@ -8,6 +8,7 @@ from ownkey.control import ports
 from ownkey.control.ports import Actor, Clock, Member
 from ownkey.control.problems import invalid, not_found
 from ownkey.control.workspaces import check_name
+from ownkey.domain.scrub import looks_like_secret
 from ownkey.domain.workspace import Role, WorkspaceState
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z", re.ASCII)
@@ -62,6 +63,6 @@ class ProjectControl:
 
 def check_id(param: str, value: str) -> None:
     """The host's own id for a member or a project. Raises Problem."""
-    if not _ID.match(value):
+    if looks_like_secret(value) or not _ID.match(value):
         raise invalid(param, f"A {param} id has 1 to 128 letters, digits and . _ : @ -.",
                       "Use the id that your product has for it.")

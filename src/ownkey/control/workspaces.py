@@ -15,6 +15,7 @@ from ownkey.control.problems import Problem, ProblemCode, invalid, not_found, su
 from ownkey.domain.caps import parse_timezone
 from ownkey.domain.errors import Conflict
 from ownkey.domain.product import Payers, Product
+from ownkey.domain.scrub import looks_like_secret
 from ownkey.domain.workspace import EntitlementState, WorkspaceState
 
 PLATFORM_ID = "platform"
@@ -194,6 +195,8 @@ class WorkspaceControl:
 def check_name(param: str, name: str) -> str:
     """A name or label that people read: 1 to 120 characters, no control characters."""
     text = " ".join(name.split())
+    if looks_like_secret(text):
+        raise invalid(param, "This looks like a key or a token; names are shown to people.", "Write a name instead.")
     if not text or len(text) > 120 or not text.isprintable():
         raise invalid(param, "A name has 1 to 120 printable characters.", "Shorten it, or type it again.")
     return text
@@ -201,6 +204,8 @@ def check_name(param: str, name: str) -> str:
 
 def check_external_id(external_id: str) -> None:
     """The host's own id, which must never be taken for one of ours."""
+    if looks_like_secret(external_id):
+        raise invalid("external_id", "This looks like a key or a token, not like an id.", "Use your customer's id.")
     if not _EXTERNAL_ID.match(external_id):
         raise invalid(
             "external_id", "An external id has 1 to 128 letters, digits and . _ : @ -, and does not start with a mark.",

@@ -11,7 +11,7 @@ from ownkey.domain.errors import NotFound
 from ownkey.domain.money import check_nusd
 from ownkey.domain.records import Actor, CapSetting
 from ownkey.store.audit import load_audit, save_audit
-from ownkey.store.connection import Connection
+from ownkey.store.connection import Connection, snapshot
 from ownkey.store.core import Core
 from ownkey.store.periods import (
     ensure_period,
@@ -23,7 +23,8 @@ from ownkey.store.periods import (
 )
 
 _INSERT = """
-INSERT INTO cap_version(workspace_id, version, cap_nusd, threshold, actor, at_ms) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO cap_version(workspace_id, version, cap_nusd, threshold, actor, at_ms, period_key, used_nusd)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _ZONE = "SELECT timezone FROM workspace WHERE id = ?"
 _ALERTS = """
@@ -66,7 +67,11 @@ def save_cap(
         return NotFound("no such workspace")
     row = load_period(conn, workspace_id, ensure_period(conn, workspace_id, at_ms, found[0]))
     version, old_cap, old_threshold = load_cap_in_force(conn, workspace_id)
-    conn.execute(_INSERT, (workspace_id, version + 1, cap_nusd, threshold, f"{actor.kind}:{actor.id}", at_ms))
+    # What earlier versions admitted stays admitted: verify needs the figure to hold the new version to its own.
+    used_nusd = row.spent_nusd + row.held_nusd + row.leased_nusd
+    conn.execute(_INSERT, (
+        workspace_id, version + 1, cap_nusd, threshold, f"{actor.kind}:{actor.id}", at_ms, row.period.key, used_nusd,
+    ))
     met_before = frozenset(due_thresholds(row))
     row = set_cap(conn, row, version + 1, cap_nusd, threshold)
     save_alerts(conn, row, at_ms, silent=met_before)
@@ -120,7 +125,8 @@ class CapsPart(Core):
         return saved
 
     async def load_cap(self, workspace_id: str, at_ms: int) -> CapSetting | None:
-        return read_cap(self._near, workspace_id, at_ms)
+        with snapshot(self._near):
+            return read_cap(self._near, workspace_id, at_ms)
 
     async def load_alerts(self, workspace_id: str) -> Sequence[Mapping[str, Any]]:
         names = ("period", "cap_version", "threshold", "state", "cap_nusd", "spent_nusd", "reason", "at_ms")

@@ -3,6 +3,8 @@
 import fcntl
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ownkey.domain.errors import StoreError
@@ -55,6 +57,16 @@ class Connection(sqlite3.Connection):
     def forget(self) -> None:
         self.periods = {}
         self.alerted = set()
+
+
+@contextmanager
+def snapshot(conn: sqlite3.Connection) -> Iterator[None]:
+    """Several reads of one moment: without it a commit between two of them would show half of a change."""
+    conn.execute("BEGIN")
+    try:
+        yield
+    finally:
+        conn.execute("ROLLBACK")
 
 
 def create_file(path: Path) -> None:

@@ -59,10 +59,7 @@ def take_hold(conn: Connection, request: HoldRequest) -> HoldGranted | HoldRefus
     cap = _reserve(conn, request, period_id, bound)
     if cap is None:
         row = load_period(conn, request.workspace_id, period_id)
-        left = row.left_nusd
-        fitting = None
-        if request.shrink and left is not None and (row.paused is None or request.probe):
-            fitting = terms.fit(left)
+        fitting = _fit(terms, row) if request.shrink and (row.paused is None or request.probe) else None
         if fitting is None:
             return _refuse(conn, request, row, smallest_bound(terms, request.shrink))
         limit, bound = fitting, terms.bound_nusd(fitting)
@@ -70,6 +67,15 @@ def take_hold(conn: Connection, request: HoldRequest) -> HoldGranted | HoldRefus
         assert cap is not None, "nothing else writes in this transaction"
     _insert(conn, request, period_id=period_id, bound_nusd=bound)
     return HoldGranted(request.hold_id, bound, 0, limit, limit < terms.output_limit, cap)
+
+
+def _fit(terms: Terms, row: PeriodRow) -> int | None:
+    """The largest output limit that still fits. Nothing fits, not even a free call, while a lowered cap is below
+    what was admitted under the old one."""
+    if row.cap_nusd is None:
+        return None
+    left = row.cap_nusd - row.spent_nusd - row.held_nusd - row.leased_nusd
+    return None if left < 0 else terms.fit(left)
 
 
 def smallest_bound(terms: Terms, shrink: bool) -> int:

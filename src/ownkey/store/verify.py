@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from ownkey.domain.records import Finding
 from ownkey.store.audit import compute_mac
+from ownkey.store.connection import snapshot
 
 Check = Callable[[sqlite3.Connection, int], Iterator[Finding]]
 
@@ -22,17 +23,15 @@ LEFT JOIN hold h ON h.period_id = p.id AND h.workspace_id = p.workspace_id
 LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
 GROUP BY p.workspace_id, p.id
 """
-# The law speaks of the cap in force when each call was admitted: the highest of the period's caps bounds it.
+# The law speaks of the cap in force when each call was admitted: what was used when the version came stays.
 _LAW = """
 SELECT p.workspace_id, p.id, p.spent_nusd + p.held_nusd + p.leased_nusd - p.overage_nusd
   - coalesce((SELECT sum(max(0, c.cost_delta_nusd)) FROM correction c
       JOIN hold h ON h.id = c.hold_id AND h.workspace_id = c.workspace_id
       WHERE h.period_id = p.id AND c.workspace_id = p.workspace_id), 0),
-  max(v.cap_nusd)
-FROM cap_period p JOIN cap_version v ON v.workspace_id = p.workspace_id AND v.at_ms < p.ends_at_ms
-  AND v.version >= coalesce((SELECT max(o.version) FROM cap_version o
-    WHERE o.workspace_id = p.workspace_id AND o.at_ms <= p.starts_at_ms), 1)
-GROUP BY p.workspace_id, p.id HAVING count(*) = count(v.cap_nusd)
+  max(p.cap_nusd, CASE WHEN v.period_key = p.period_key THEN v.used_nusd ELSE 0 END)
+FROM cap_period p JOIN cap_version v ON v.workspace_id = p.workspace_id AND v.version = p.cap_version
+WHERE p.cap_nusd IS NOT NULL
 """
 _PAUSE = """
 SELECT workspace_id, id, state, spent_nusd, cap_nusd FROM cap_period
@@ -177,12 +176,9 @@ _AUDIT_HEADS = "SELECT workspace_id, n, mac FROM audit_head"
 
 def verify(conn: sqlite3.Connection, at_ms: int, audit_key: bytes) -> list[Finding]:
     """Every difference, with the ids of its rows; empty: clean."""
-    conn.execute("BEGIN")
-    try:
+    with snapshot(conn):
         findings = [finding for check in _CHECKS for finding in check(conn, at_ms)]
         findings.extend(_check_audit(conn, audit_key))
-    finally:
-        conn.execute("ROLLBACK")
     return findings
 
 

@@ -11,7 +11,7 @@ from ownkey.domain.errors import Conflict, StoreError
 from ownkey.domain.records import Actor, Member
 from ownkey.domain.workspace import EntitlementState, Role, WorkspaceState, WrappedDek
 from ownkey.store.audit import save_audit
-from ownkey.store.connection import Connection
+from ownkey.store.connection import Connection, snapshot
 from ownkey.store.core import Core
 from ownkey.store.credentials import read_credentials
 
@@ -36,7 +36,11 @@ _INSERT = """
 INSERT INTO workspace(id, kind, name, external_id, plan, status, timezone, entitlement, credits_if_key_fails,
   credits_if_key_fails_limit, created_at_ms) VALUES (?, ?, ?, ?, ?, 'active', ?, ?, ?, ?, ?)
 """
-_TAKEN = "SELECT 1 FROM workspace WHERE (external_id = ? AND status <> 'deleted') OR id = ?"
+# Ids and external ids are looked up by one name: neither may ever be taken for the other.
+_TAKEN = """
+SELECT 1 FROM workspace
+WHERE (external_id IN (:external, :id) AND status <> 'deleted') OR id IN (:id, :external)
+"""
 _SECOND_PLATFORM = "SELECT 1 FROM workspace WHERE kind = 'platform' AND ? = 'platform' AND status <> 'deleted'"
 _INSERT_DEK = "INSERT INTO dek(workspace_id, dek_id, kek_id, nonce, ciphertext) VALUES (?, ?, ?, ?, ?)"
 _INSERT_WALLET = "INSERT INTO wallet(workspace_id) VALUES (?)"
@@ -110,7 +114,8 @@ class WorkspacesPart(Core):
     async def load_workspace(self, workspace_id: str) -> WorkspaceState | None:
         state = self._states.get(self._ids.get(workspace_id, workspace_id))
         if state is None:
-            state = read_workspace(self._near, workspace_id)
+            with snapshot(self._near):
+                state = read_workspace(self._near, workspace_id)
             if state is not None:
                 if len(self._states) >= _CACHE_LIMIT:
                     self._states.clear()
@@ -133,8 +138,9 @@ class WorkspacesPart(Core):
 
     async def load_workspaces(self, *, after: str | None, limit: int) -> Sequence[WorkspaceState]:
         def query(conn: sqlite3.Connection) -> list[WorkspaceState]:
-            ids = conn.execute(_PAGE, (after, after, max(0, min(limit, 1_000)))).fetchall()
-            states = (read_workspace(conn, row[0]) for row in ids)
+            with snapshot(conn):
+                ids = conn.execute(_PAGE, (after, after, max(0, min(limit, 1_000)))).fetchall()
+                states = [read_workspace(conn, row[0]) for row in ids]
             return [state for state in states if state is not None]
 
         return await self._read(query)
@@ -147,7 +153,7 @@ class WorkspacesPart(Core):
         parse_timezone(timezone)
 
         def operation(conn: Connection) -> WorkspaceState | StoreError:
-            if conn.execute(_TAKEN, (external_id, workspace_id)).fetchone():
+            if conn.execute(_TAKEN, {"external": external_id, "id": workspace_id}).fetchone():
                 return Conflict(f"A workspace with the external id {external_id[:80]!r} exists.")
             if conn.execute(_SECOND_PLATFORM, (kind,)).fetchone():
                 return Conflict("The platform's own workspace exists.")

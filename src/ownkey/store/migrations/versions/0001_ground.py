@@ -139,6 +139,8 @@ _TABLES = (
       threshold INTEGER NOT NULL CHECK (threshold BETWEEN 1 AND 100),
       actor TEXT NOT NULL,
       at_ms INTEGER NOT NULL,
+      period_key TEXT,
+      used_nusd INTEGER NOT NULL DEFAULT 0 CHECK (used_nusd >= 0),
       PRIMARY KEY (workspace_id, version)
     ) STRICT, WITHOUT ROWID
     """,

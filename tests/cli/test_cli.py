@@ -1,0 +1,331 @@
+"""The operator's door, command by command: what it does, what it says, what it never says."""
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from tests.cli.reference import render
+from tests.cli.terminal import DIRECT_KEY, KEY, Terminal, make_home
+from tests.emulator_process import EmulatorHandle, start_emulator
+
+from ownkey.cli.main import make_app
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[EmulatorHandle]:
+    handle = start_emulator()
+    handle.add_key("openrouter", KEY)
+    handle.add_key("anthropic", DIRECT_KEY)
+    yield handle
+    handle.stop()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, emulator: EmulatorHandle) -> Terminal:
+    return make_home(tmp_path / "home", emulator)
+
+
+@pytest.fixture
+def builder(tmp_path: Path, emulator: EmulatorHandle) -> Terminal:
+    return make_home(tmp_path / "home", emulator, "app-builder")
+
+
+def commands() -> list[tuple[str, ...]]:
+    root: Any = typer.main.get_command(make_app())
+    found = []
+    for name, command in root.commands.items():
+        found += [(name, sub) for sub in command.commands] if hasattr(command, "commands") else [(name,)]
+    return found
+
+
+def test_init_writes_once(tmp_path: Path) -> None:
+    """A master key that its owner alone can read, and never a second one over it."""
+    terminal = Terminal(tmp_path)
+    made = terminal.json("init", "--preset", "app-builder", "--dir", str(tmp_path))
+    key = (tmp_path / "master.key").read_text()
+    again = terminal.type("init", "--preset", "app-builder", "--dir", str(tmp_path))
+
+    assert made["preset"] == "app-builder"
+    assert stat.S_IMODE(os.stat(tmp_path / "master.key").st_mode) in (0o600, 0o400)
+    assert stat.S_IMODE(os.stat(tmp_path / "data").st_mode) == 0o700
+    assert again.code == 2
+    assert "not overwritten" in again.err
+    assert (tmp_path / "master.key").read_text() == key
+    assert key.strip() not in json.dumps(made) + again.err
+
+
+def test_from_nothing_to_a_receipt(desk: Terminal) -> None:
+    """T1, T10, T21, T24, X2: the set-up of a customer by commands alone, one workspace needing no name."""
+    made = desk.json("workspace", "add", "Acme", "--external-id", "acme")
+    saved = desk.good("credential", "add", "openrouter", stdin=f"export OPENROUTER_API_KEY='{KEY}'\n")
+    tested = desk.json("credential", "test")
+    desk.good("cap", "set", "50", "--threshold", "90")
+    desk.good("feature", "on", "auto_reply")
+    desk.good("feature", "set", "auto_reply", "threshold=70")
+    token = desk.json("token", "add", "app")
+    receipts = desk.json("receipts", "--task", "key_test")
+    why = desk.good("why", tested["receipt"])
+    shown = desk.json("workspace", "show")
+    explained = desk.json("explain", "--task", "draft_reply")
+
+    assert "OpenRouter API key saved successfully." in saved.out
+    assert tested["outcome"] == "works"
+    assert token["token"].startswith("ok_")
+    assert [r["id"] for r in receipts["receipts"]] == [tested["receipt"]]
+    assert "OpenRouter answered" in why.out
+    assert (shown["id"], shown["ai"]["state"]) == (made["id"], "on")
+    assert explained["attempts"]
+    assert desk.json("cap", "show")["threshold_percent"] == 90
+    assert desk.json("verify")["clean"] is True
+    knobs = {f["task"]: f["settings"] for f in desk.json("feature", "list")["features"]}
+    assert knobs["auto_reply"] == {"threshold": 70}
+
+
+def test_credits_and_switches(builder: Terminal) -> None:
+    """G17, G20, G30: grants happen once, and the switches say what they are."""
+    builder.good("workspace", "add", "Acme", "-x", "acme")
+    before = builder.json("credits", "show")["balance_credits"]
+    for _ in range(2):
+        builder.good("credits", "grant", "25", "--once", "order-1")
+    builder.good("workspace", "set", "--always-use-key", "on", "--credits-limit", "100")
+    row = builder.json("workspace", "show")
+
+    assert builder.json("credits", "show")["balance_credits"] == before + 25
+    assert (row["always_use_key"], row["credits_if_key_fails_limit"]) == (True, 100)
+    assert row["ai"]["headline"] == "AI off"
+    assert len(builder.json("credits", "ledger")["rows"]) >= 1
+    assert builder.good("credits", "ledger").out
+
+
+def test_a_key_is_disabled_enabled_and_removed(desk: Terminal) -> None:
+    """G25: each answer says who pays from now on."""
+    desk.good("workspace", "add", "Acme")
+    desk.good("credential", "add", stdin=KEY)
+    off = desk.good("credential", "disable")
+    on = desk.good("credential", "enable")
+    asked = desk.type("credential", "remove")
+    gone = desk.good("credential", "remove", "--yes")
+
+    assert "AI features are off" in off.out
+    assert "pays for every AI call" in on.out
+    assert (asked.code, "--yes" in asked.err) == (2, True)
+    assert "destroyed" in gone.out
+
+
+def test_people_projects_and_tokens(desk: Terminal) -> None:
+    """Lists show what was added; a revoked token says so."""
+    desk.good("workspace", "add", "Acme")
+    desk.good("member", "add", "u1", "--email", "ada@example.com", "--role", "owner")
+    desk.good("project", "add", "p1", "--name", "Pelicans")
+    service = desk.json("token", "add", "host", "--service")
+    desk.good("token", "revoke", service["row"]["id"], "--service")
+
+    assert desk.json("member", "list")["members"][0]["role"] == "owner"
+    assert desk.json("project", "list")["projects"] == [{"project": "p1", "name": "Pelicans"}]
+    assert desk.json("token", "list", "--service")["tokens"][0]["revoked_at"]
+    assert service["token"] not in desk.good("token", "list", "--service").out
+    desk.good("member", "remove", "u1")
+    assert "No members yet." in desk.good("member", "list").out
+
+
+def test_prices_are_shown_and_overridden(desk: Terminal) -> None:
+    """An override is a new version."""
+    before = desk.json("prices")
+    after = desk.json("prices", "made-up", "--set", "openai made-up-model input=0.40 output=1.60")
+
+    assert after["version"] > before["version"]
+    assert after["prices"][0]["usd_per_million"] == {"input": "0.40", "output": "1.60"}
+    assert desk.type("prices", "--set", "openai gpt").code == 2
+
+
+@pytest.mark.parametrize(("words", "code", "sentence", "fix"), [
+    (("workspac",), 2, "No such command 'workspac'", "--help"),
+    (("credential", "ad"), 2, "Did you mean 'add'", "--help"),
+    (("init", "--preset", "helpdesk", "--dir", "/tmp/nowhere"), 2, "no preset 'helpdesk'", "support-desk"),
+    (("cap", "set", "abc"), 1, "not an amount", "such as 50"),
+    (("cap", "set", "-5"), 1, "cannot be negative", "0 for no AI"),
+    (("cap", "show", "--workspace", "nobody"), 1, "no such object", "lists show"),
+    (("feature", "on", "auto_repli"), 1, "no task 'auto_repli'", "auto_reply"),
+    (("feature", "set", "auto_reply", "threshold"), 2, "not NAME=NUMBER", "threshold=85"),
+    (("credential", "enable", "opnrouter"), 1, "not a provider", "openrouter"),
+    (("credential", "test"), 1, "No OpenRouter API key is saved", "key to test"),
+    (("credential", "add"), 2, "No key was given", "pipe it"),
+    (("workspace", "set"), 2, "Nothing to change", "--help"),
+    (("workspace", "set", "--always-use-key", "maybe"), 2, "on or off", "on, or"),
+    (("workspace", "add", "X", "--timezone", "Berlin"), 1, "not an IANA time zone", "UTC"),
+    (("member", "add", "u", "--email", "nobody"), 1, "not an e-mail address", "ada@example.com"),
+    (("token", "add", "--task", "drft"), 1, "no task 'drft'", "draft_reply"),
+    (("token", "revoke", "ok_123"), 2, "secret, not its id", "tok_"),
+    (("why", "nothing"), 1, "no such object", "Check the id"),
+    (("receipts", "--since", "yesterday"), 1, "not a time", "2026"),
+    (("explain",), 2, "a task or a model", "draft-reply"),
+    (("credits", "grant", "5"), 1, "has no credits", "granted"),
+])
+def test_every_clumsy_command_gets_its_sentence_and_fix(
+    desk: Terminal, words: tuple[str, ...], code: int, sentence: str, fix: str
+) -> None:
+    """For people in words, for machines the same as JSON; never a traceback."""
+    desk.good("workspace", "add", "Acme")
+    said = desk.type(*words)
+    machine = desk.type(*words, "--json")
+
+    assert said.code == machine.code == code, said
+    assert sentence in said.err
+    assert fix in said.err
+    assert sentence in machine.error["message"]
+    assert "Traceback" not in said.err
+    assert not said.out
+
+
+def test_without_a_configuration(tmp_path: Path) -> None:
+    """The sentence leads to `ownkey init`."""
+    said = Terminal(tmp_path).type("workspace", "list")
+
+    assert said.code == 2
+    assert "no configuration file" in said.err
+    assert "ownkey init" in said.err
+
+
+def test_without_a_master_key(desk: Terminal) -> None:
+    """A lost key is told, and no new one is made."""
+    (desk.home / "master.key").unlink()
+    said = desk.type("workspace", "list")
+
+    assert said.code == 2
+    assert "master key" in said.err.lower()
+    assert not (desk.home / "master.key").exists()
+
+
+def test_a_broken_configuration_is_told(desk: Terminal) -> None:
+    """A misspelt setting is a sentence, not a traceback."""
+    with open(desk.home / "ownkey.toml", "a") as file:
+        file.write("\n[productt]\nname = 'x'\n")
+    said = desk.type("workspace", "list")
+
+    assert (said.code, "productt" in said.err) == (2, True)
+
+
+@pytest.mark.parametrize("environ", [
+    {"OWNKEY_URL": "http://127.0.0.1:9"}, {"OWNKEY_TOKEN": "ok_x"}, {"OWNKEY_URL": "nowhere", "OWNKEY_TOKEN": "ok_x"},
+    {"OWNKEY_URL": "http://127.0.0.1:9", "OWNKEY_TOKEN": "ok_x"}, {"OWNKEY_MASTERKEY": "x"},
+])
+def test_a_server_that_is_not_there(desk: Terminal, environ: dict[str, str]) -> None:
+    """Half a name, a wrong name, nobody listening, a misspelt variable: exit 2 with a fix."""
+    said = desk.type("workspace", "list", **environ)
+    verified = desk.type("verify", **environ)
+
+    assert said.code == verified.code == 2
+    assert "Fix: " in said.err
+    assert "ok_x" not in said.err
+
+
+def test_a_locked_database_is_told(desk: Terminal) -> None:
+    """One process owns the file; the second says so."""
+    from ownkey.store.sqlite import SQLiteStore
+
+    desk.good("workspace", "add", "Acme")
+    path = next((desk.home / "data").glob("*.db"))
+    store = SQLiteStore.open(path, clock_ms=lambda: 1_795_000_000_000, boot_id="other")
+    try:
+        said = desk.type("workspace", "list")
+    finally:
+        import asyncio
+
+        asyncio.run(store.close())
+
+    assert said.code == 2
+    assert "database" in said.err
+    assert "Fix: " in said.err
+
+
+def test_two_workspaces_need_a_name(desk: Terminal) -> None:
+    """Which one is never guessed."""
+    desk.good("workspace", "add", "One", "-x", "one")
+    desk.good("workspace", "add", "Two", "-x", "two")
+    said = desk.type("cap", "show")
+
+    assert said.code == 2
+    assert "one" in said.err
+    assert "two" in said.err
+    assert desk.json("cap", "show", "-w", "two")["cap_usd"] is None
+
+
+@pytest.mark.parametrize("words", [
+    ("credential", "add", "openrouter", KEY), ("credential", "add", KEY), ("credential", "add", "--key", KEY),
+    ("credential", "add", f"--api-key={KEY}"), ("credential", "test", "openrouter", KEY), ("credential", "enable", KEY),
+    ("credential", "remove", KEY), ("cap", "set", KEY), ("feature", "on", KEY), ("why", KEY), ("receipts", KEY),
+    ("workspace", KEY), (KEY,), ("token", "revoke", KEY),
+])
+def test_a_key_in_an_argument_is_never_repeated(desk: Terminal, words: tuple[str, ...]) -> None:
+    """T28: shells remember arguments; we do not."""
+    desk.good("workspace", "add", "Acme")
+    for said in (desk.type(*words), desk.type(*words, "--json")):
+        assert said.code in (1, 2)
+        for part in (KEY, KEY[:24], KEY[-20:]):
+            assert part not in said.out + said.err
+        if words[0] == "credential":
+            assert "never given as an argument" in said.err
+
+
+def test_no_command_prints_a_saved_key(desk: Terminal) -> None:
+    """After saving, every reading command, both ways: no part of a key."""
+    desk.good("workspace", "add", "Acme")
+    desk.good("credential", "add", "openrouter", stdin=KEY)
+    desk.good("credential", "add", "anthropic", stdin=DIRECT_KEY)
+    heard = ""
+    for words in (
+        ("credential", "list"), ("credential", "test"), ("credential", "test", "anthropic"), ("workspace", "show"),
+        ("receipts",), ("doctor",), ("env",), ("verify",), ("prices",), ("explain", "--task", "draft_reply"),
+    ):
+        for more in ((), ("--json",)):
+            said = desk.type(*words, *more)
+            heard += said.out + said.err
+    for key in (KEY, DIRECT_KEY):
+        assert key[:20] not in heard
+        assert key[-16:] not in heard
+
+
+def test_json_comes_out_of_every_command(desk: Terminal) -> None:
+    """`--json` is on every command that has a result, and what is printed parses."""
+    root: Any = typer.main.get_command(make_app())
+    for words in commands():
+        command = root.commands[words[0]] if len(words) == 1 else root.commands[words[0]].commands[words[1]]
+        has_json = any("--json" in parameter.opts for parameter in command.params)
+        assert has_json or words in (("serve",), ("demo",), ("openapi",)), words
+        assert command.help, words
+    desk.good("workspace", "add", "Acme")
+    for words in (("workspace", "list"), ("project", "list"), ("member", "list"), ("token", "list"), ("cap", "show"),
+                  ("feature", "list"), ("credits", "show"), ("receipts",), ("verify",), ("prices",), ("env",),
+                  ("credential", "list"), ("doctor",)):
+        assert isinstance(desk.type(*words, "--json").value, dict)
+        assert desk.type(*words).out
+    assert desk.good("openapi").value["openapi"] == "3.1.0"
+
+
+def test_doctor_finds_what_is_wrong(desk: Terminal) -> None:
+    """Well: exit 0. No master key: exit 1, with its fix. Nothing is spent either way."""
+    well = desk.json("doctor")
+    bills = desk.emulator.bills() if desk.emulator else []
+    (desk.home / "master.key").unlink()
+    ill = desk.type("doctor", "--json")
+
+    assert well["ok"]
+    assert {"configuration", "master key", "database", "disk", "port", "openrouter", "clock"} <= {
+        check["name"] for check in well["checks"]
+    }
+    assert ill.code == 1
+    assert [c["name"] for c in ill.value["checks"] if c["state"] == "fail"] == ["master key"]
+    assert len(desk.emulator.bills() if desk.emulator else []) == len(bills)
+
+
+def test_the_reference_is_current() -> None:
+    """docs/cli.md names every command, option and environment variable, as they are now."""
+    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == render()
+    assert len(commands()) > 30
