@@ -57,6 +57,8 @@ DATABASE_NAME = "ownkey.db"
 MASTER_KEY_NAME = "master.key"
 RUN_FILE_NAME = "run.json"
 AUDIT_KEY_NAME = "audit.key"
+# Longer than any client's own idle time: the side that closes first must not be the one a call is just sent to.
+KEEP_ALIVE_S = 75
 
 
 class SystemClock:
@@ -248,7 +250,7 @@ async def _serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
         config = uvicorn.Config(
             built.asgi, host=settings.server.host, port=settings.server.port, http="httptools", lifespan="off",
             access_log=False, log_config=None, server_header=False, interface="asgi3",
-            timeout_graceful_shutdown=int(settings.server.shutdown_s), backlog=4096,
+            timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(settings.server.shutdown_s), backlog=4096,
         )
         server = uvicorn.Server(config)
         serving = asyncio.ensure_future(server.serve())

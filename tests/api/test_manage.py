@@ -381,7 +381,8 @@ async def test_names_and_labels_are_no_place_for_a_key(api: Management) -> None:
         ("PUT", f"{base}/credentials/openrouter", {"key": KEYS["openrouter"], "label": KEYS["openrouter"]}),
         ("POST", "/workspaces", {"name": KEYS["openrouter"]}), ("PATCH", base, {"name": KEYS["anthropic"]}),
         ("POST", "/workspaces", {"name": "x", "external_id": KEYS["openrouter"]}),
-        ("PUT", f"{base}/projects/{KEYS['openai']}", {"name": "p"}), ("POST", f"{base}/tokens", {"label": KEYS["openai"]}),
+        ("PUT", f"{base}/projects/{KEYS['openai']}", {"name": "p"}),
+        ("POST", f"{base}/tokens", {"label": KEYS["openai"]}),
     ):
         await api.bad(400, method, path, body)
 

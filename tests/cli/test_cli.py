@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -243,6 +244,25 @@ def test_a_locked_database_is_told(desk: Terminal) -> None:
     assert said.code == 2
     assert "database" in said.err
     assert "Fix: " in said.err
+
+
+def test_verify_tells_drift_by_its_exit_code(desk: Terminal) -> None:
+    """X9: 0 clean, 1 drift with the invariant and the rows, 2 not run."""
+    desk.good("workspace", "add", "Acme")
+    desk.good("credential", "add", stdin=KEY)
+    desk.good("credential", "test")
+    clean = desk.type("verify")
+    database = sqlite3.connect(next((desk.home / "data").glob("*.db")))
+    with database:
+        database.execute("UPDATE cap_period SET spent_nusd = spent_nusd + 1")
+    database.close()
+    drift = desk.type("verify")
+    (desk.home / "master.key").unlink()
+    not_run = desk.type("verify")
+
+    assert (clean.code, drift.code, not_run.code) == (0, 1, 2)
+    assert "DRIFT" in drift.out
+    assert "This rests on:" in clean.out
 
 
 def test_two_workspaces_need_a_name(desk: Terminal) -> None:

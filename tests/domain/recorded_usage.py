@@ -74,7 +74,6 @@ class Recorded:
             cache_writes=lifetime if "cache_control" in raw else "none",
             fallback_models=tuple(self.request.get("models") or ()),
             service_tier=self.request.get("service_tier"),
-            plain=not any(word in raw for word in ('"tools"', "schema", "Schema", "response_format", "functions")),
         )
 
     @property

@@ -12,7 +12,6 @@ from recorded_usage import RECORDINGS, Recorded, recorded
 from ownkey.domain import models
 from ownkey.domain.bounds import (
     INPUT_MARGIN_TOKENS,
-    PLAIN_MARGIN_TOKENS,
     ModelLimits,
     RequestShape,
     Terms,
@@ -53,11 +52,6 @@ class TestInput:
         actual = estimate_input_tokens(RequestShape(text_bytes=500), LIMITS)
 
         assert actual == 500 + INPUT_MARGIN_TOKENS
-
-    def test_a_plain_request_has_the_smaller_margin(self) -> None:
-        actual = estimate_input_tokens(RequestShape(text_bytes=500, plain=True), LIMITS)
-
-        assert actual == 500 + PLAIN_MARGIN_TOKENS
 
     def test_the_window_is_the_end(self) -> None:
         assert estimate_input_tokens(RequestShape(text_bytes=10**9), LIMITS) == 200_000

@@ -295,3 +295,48 @@ async def test_no_other_workspace_can_end_a_hold(store: SQLiteStore) -> None:
     assert (nothing.cost_nusd, nothing.cap) == (0, None)
     assert (await store.load_cap(ws.id, NOV)).held_nusd == 10
     await finish(store, req, release(req))
+
+
+async def test_a_release_costs_nothing_whatever_it_says(store: SQLiteStore) -> None:
+    ws = await add_workspace(store)
+    req = request(ws.id, 100)
+    await take(store, req)
+    booked = await store.end_attempt(replace(release(req), cost_nusd=70, delivered_cost_nusd=70))
+    await store.end_call(None, receipt(req, (req, release(req))))
+
+    assert booked.cost_nusd == 0
+    assert (await store.load_cap(ws.id, NOV)).spent_nusd == 0
+
+
+async def test_a_receipt_is_written_once(store: SQLiteStore, clock: Clock) -> None:
+    """A second receipt of a call, and the job that looks for forgotten ones, change nothing."""
+    ws = await add_workspace(store)
+    req = request(ws.id, 100)
+    await take(store, req)
+    end = settle(req, 10)
+    await store.end_attempt(end)
+    await store.end_call(None, receipt(req, (req, end)))
+    await store.end_call(None, receipt(req, (req, end), message="another story"))
+    clock.ms = NOV + DAY
+
+    assert await store.expire_holds(clock.ms) == 0
+    assert (await store.load_receipt(ws.id, req.call_id))["message"] == ""
+
+
+async def test_credits_come_back_to_the_lot_that_paid_last(store: SQLiteStore) -> None:
+    ws = await add_workspace(store)
+    await store.grant_credits(ws.id, 3, "promo", expires_at_ms=NOV + DAY, idem_key="a", at_ms=NOV, actor=ACTOR)
+    await store.grant_credits(ws.id, 50, "topup", expires_at_ms=None, idem_key="b", at_ms=NOV, actor=ACTOR)
+    req = credits_request(ws.id, 50_000_000)
+    await take(store, req)
+    await finish(store, req, settle(req, 40_000_000))
+    await store.correct_hold(
+        ws.id, req.hold_id, 10_000_000, delivered_cost_nusd=10_000_000, origin="report", at_ms=NOV + 5_000
+    )
+
+    correction, charge = (await store.load_ledger(ws.id, limit=2))
+    moved = [[(p["source"], p["destination"], p["amount_credits"]) for p in e["postings"]] for e in (charge, correction)]
+    assert moved == [
+        [("lot:1", "revenue:usage", 3), ("lot:2", "revenue:usage", 2)],
+        [("revenue:usage", "lot:2", 2), ("revenue:usage", "lot:1", 1)],
+    ]

@@ -54,7 +54,8 @@ def pin(pid: int, core: int) -> None:
 
 def make_request(url: str, path: str, token: str, *, stream: bool) -> tuple[str, int, bytes]:
     parts = urlsplit(url)
-    assert parts.hostname is not None and parts.port is not None
+    assert parts.hostname is not None
+    assert parts.port is not None
     body = json.dumps({
         "model": MODEL, "max_tokens": 64, "stream": stream, "temperature": 0.2,
         "messages": [{"role": "system", "content": "You are a helpful agent."}, {"role": "user", "content": PROMPT}],
@@ -134,12 +135,13 @@ def main() -> None:
     begun = time.time()
     rows = run(options)
     base = {"whole": rows[0], "streamed": rows[1]}
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {_fsync_words()}; {options.connections} connections, "
-          f"median of {options.runs} runs of {options.seconds:.0f} s; {time.time() - begun:.0f} s in all")
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {_fsync_words()}; {options.connections} "
+          f"connections, median of {options.runs} runs of {options.seconds:.0f} s; {time.time() - begun:.0f} s in all")
     print(f"{'what':32} {'calls/s':>9} {'CPU/call':>10} {'x emulator':>11} {'p50 ms':>8} {'p99 ms':>8}")
     for row in rows:
         ratio = row.cpu_us / base[row.name.rpartition(", ")[2]].cpu_us
-        print(f"{row.name:32} {row.calls_per_s:9.0f} {row.cpu_us:7.0f} µs {ratio:11.2f} {row.p50_ms:8.2f} {row.p99_ms:8.2f}")
+        print(f"{row.name:32} {row.calls_per_s:9.0f} {row.cpu_us:7.0f} µs {ratio:11.2f} "
+              f"{row.p50_ms:8.2f} {row.p99_ms:8.2f}")
 
 
 def _fsync_words() -> str:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
@@ -31,8 +32,7 @@ class _Caller(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class is no subclass of it
         self._send()
 
     def _send(self) -> None:
@@ -88,5 +88,5 @@ async def run_load(host: str, port: int, request: bytes, connections: int, secon
         done: asyncio.Future[None] = loop.create_future()
         await loop.create_connection(lambda d=done: _Caller(request, load, begun + seconds, d), host, port)
         futures.append(done)
-    await asyncio.gather(*futures)
+    await asyncio.wait_for(asyncio.gather(*futures), seconds + 30)
     return load, time.perf_counter() - begun

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -80,7 +80,15 @@ def read_shape(endpoint: Endpoint, body: bytes, values: Mapping[str, bytes]) -> 
         unboundable=unboundable,
         fallback_models=models,
         service_tier=optional_str(values, "service_tier"),
+        cache_writes=_cache_writes(body),
     )
+
+
+def _cache_writes(body: bytes) -> Literal["none", "5m", "1h"]:
+    """The longest cache lifetime that the body can ask for; an escape could hide the word, so it counts as one."""
+    if b"cache_control" not in body and b"cache_breakpoint" not in body and b"\\u" not in body:
+        return "none"
+    return "1h" if b'"1h"' in body or b"\\u" in body else "5m"
 
 
 def _unboundable(endpoint: Endpoint, values: Mapping[str, bytes], models: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,9 +15,6 @@ from ownkey.domain.pricing import ModelPrice
 INPUT_MARGIN_TOKENS = 1_024
 """For what providers add themselves: with tools Anthropic adds a prompt of up to 804 tokens (docs, "Tool use")."""
 
-PLAIN_MARGIN_TOKENS = 256
-"""The same for a request that names neither tools nor a schema: role markers, which JSON outweighs anyway."""
-
 DEFAULT_OUTPUT_TOKENS = 4_096
 MIN_OUTPUT_TOKENS = 256
 
@@ -33,8 +30,7 @@ class RequestShape:
     has no priced maximum (server tools, plugins, fields off the allow-list). `fallback_models` are the caller's
     further models (OpenRouter's `models`). `cache_writes` is the longest cache lifetime that the request asks for
     (Anthropic's `cache_control`, with its `ttl`): a dialect that sees no such request says "none", and only then
-    the price of a cache write is left out. `plain` says that the request names neither tools nor an output schema,
-    for which providers add prompts of their own; a dialect that does not know says False.
+    the price of a cache write is left out.
     """
 
     text_bytes: int
@@ -47,7 +43,6 @@ class RequestShape:
     fallback_models: tuple[str, ...] = ()
     service_tier: str | None = None
     cache_writes: Literal["none", "5m", "1h"] = "1h"
-    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +96,7 @@ def estimate_input_tokens(shape: RequestShape, limits: ModelLimits) -> int:
         return limits.context_window
     images = shape.image_count * (limits.image_tokens or 0)
     text = max(0, shape.text_bytes - shape.image_bytes)
-    margin = PLAIN_MARGIN_TOKENS if shape.plain else INPUT_MARGIN_TOKENS
-    return min(limits.context_window, text + margin + images)
+    return min(limits.context_window, text + INPUT_MARGIN_TOKENS + images)
 
 
 def estimate_output_limit(shape: RequestShape, task_limit: int | None, limits: ModelLimits) -> int:

@@ -6,7 +6,7 @@ answer is handed back to the caller of `run`, who books it first and delivers it
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ownkey.domain.booking import AttemptEnd, HoldGranted
 from ownkey.domain.bounds import RequestShape, estimate_input_tokens
@@ -154,7 +154,8 @@ class Runner:
                 text = await response.read_all(
                     min(ERROR_BODY_S, max(0.1, log.deadline - self._clock.monotonic())), ERROR_LIMIT_BYTES
                 )
-                return planned.provider.decode_failure(response.status, response.headers, text)
+                failure = planned.provider.decode_failure(response.status, response.headers, text)
+                return explain_no_endpoints(failure, log, planned)
             if call.stream:
                 return await self._stream(log, planned, response, progress, answer, reply, answer_by)
             return await self._whole(log, planned, response, progress, answer, answer_by)
@@ -375,6 +376,23 @@ def answer_headers(log: CallLog, planned: Planned, content_type: str) -> list[tu
         ("x-ownkey-receipt", log.id), ("x-ownkey-funding", planned.funding.value),
         ("x-ownkey-route", f"{planned.route.value}:{planned.provider.id}"),
     ]
+
+
+def explain_no_endpoints(failure: Failure, log: CallLog, planned: Planned) -> Failure:
+    """OpenRouter's "no endpoints" has three causes that only the request tells apart: the caller's own `provider`
+    preferences, our price limit, or the customer's settings at OpenRouter (what the classifier assumes)."""
+    call, plan = log.call, log.plan
+    if failure.cls is not FailureClass.SCOPE or not failure.signal.endswith("no_endpoints") or call is None:
+        return failure
+    if "provider" in call.router_fields:
+        return replace(failure, cls=FailureClass.REQUEST, param="provider")
+    if plan is not None and plan.at_stake and planned.price is not None:
+        return replace(
+            failure, cls=FailureClass.MODEL_MISSING,
+            message="OpenRouter has no endpoint for this model at the listed price or below, or its settings exclude "
+            "all of them.",
+        )
+    return failure
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:

@@ -35,8 +35,8 @@ __all__ = [
 class Call(Protocol):
     """One decoded call. `include_usage` says whether the caller asked for usage in its stream.
 
-    `router_fields` names fields only OpenRouter understands (models, provider, plugins, route, preset …):
-    they skip direct routes.
+    `router_fields` names fields only OpenRouter understands (models, provider, plugins, route, preset …): they
+    skip direct routes, but for the `translatable_fields` among them, which a translated route can carry.
     """
 
     endpoint: Endpoint
@@ -45,6 +45,7 @@ class Call(Protocol):
     include_usage: bool
     shape: RequestShape
     router_fields: tuple[str, ...]
+    translatable_fields: tuple[str, ...]
 
     def native_body(self, edits: Edits) -> bytes:
         """The caller's bytes with only `edits` spliced in; everything else keeps its bytes and order."""

@@ -227,6 +227,14 @@ def _direct_of(inputs: PlanInputs, slug: str) -> tuple[Provider, str, Credential
     return inputs.providers[mapped[0]], mapped[1], credential
 
 
+def _only_openrouter(inputs: PlanInputs, provider: Provider) -> list[str]:
+    """The request's fields that this direct provider cannot be given."""
+    call = inputs.call
+    pair = provider.codec(inputs.dialect, call.endpoint)
+    carried = call.translatable_fields if pair is not None and pair[1] == "translated" else ()
+    return [name for name in call.router_fields if name not in carried]
+
+
 def _credits_short(inputs: PlanInputs, slug: str, credits_left: int) -> bool:
     """Whether credits cannot even cover the smallest answer of the first model (an unpriced model is told later)."""
     price = _find_price(inputs, "openrouter", slug)
@@ -342,11 +350,12 @@ class _Builder:
         inputs = self.inputs
         match route:
             case Route.DIRECT:
-                if inputs.call.shape.fallback_models or inputs.call.router_fields:
-                    return f"{', '.join(inputs.call.router_fields) or 'models'}: only OpenRouter understands this"
                 direct = _direct_of(inputs, slug)
                 if direct is None:
                     return ""
+                only = _only_openrouter(inputs, direct[0])
+                if only:
+                    return f"{', '.join(only)}: only OpenRouter understands this"
                 return direct[0], direct[1], inputs.workspace, direct[2]
             case Route.OPENROUTER:
                 credential = inputs.workspace.credentials["openrouter"]

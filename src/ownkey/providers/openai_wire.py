@@ -248,6 +248,8 @@ class ChatPassthrough:
     def _relay(self, frames: Sequence[SseFrame]) -> list[bytes]:
         relayed: list[bytes] = []
         for frame in frames:
+            if self.seen.ended:
+                return relayed  # Nothing after the terminator belongs to the answer, or can take from it.
             if frame.data is None:
                 if not self._observer.take_silent(frame):
                     return relayed
