@@ -188,8 +188,10 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
     upstream = Upstream(
         connect_s=product.routing.connect_s, allow_insecure_origins=settings.allow_insecure_origins
     )
-    provider_list: tuple[Provider, ...] = (OpenRouterProvider(), OpenAIProvider(), AnthropicProvider(), GoogleProvider())
-    providers = {p.id: p for p in provider_list}
+    all_providers: tuple[Provider, ...] = (
+        OpenRouterProvider(), OpenAIProvider(), AnthropicProvider(), GoogleProvider()
+    )
+    providers = {provider.id: provider for provider in all_providers}
     listed = ListedPrices(upstream, origins["openrouter"])
     if store.current().version == 0:
         await sync_prices(listed, store, settings.price_overrides, at_ms=clock.now_ms(), fetch=False)

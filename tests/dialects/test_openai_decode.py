@@ -97,7 +97,7 @@ def test_a_plain_call() -> None:
 
     assert (call.endpoint, call.model, call.stream, call.include_usage) == ("chat", "m", True, False)
     assert call.shape == RequestShape(
-        text_bytes=len(call.body), output_limit=9, answers=2, service_tier="flex"
+        text_bytes=len(call.body), cache_writes="none", output_limit=9, answers=2, service_tier="flex"
     )
     assert call.router_fields == ()
 
@@ -370,3 +370,14 @@ def test_what_no_route_could_read_is_refused(more: dict[str, Any]) -> None:
     """A sentence, never an exception of another kind."""
     with pytest.raises(BadRequest):
         chat(**more).neutral_chat()
+
+
+@pytest.mark.parametrize(("extra", "lifetime"), [
+    ("", "none"), (', "cache_control": {"type": "ephemeral"}', "5m"),
+    (', "cache_control": {"type": "ephemeral", "ttl": "1h"}', "1h"), (', "user": "\\u0063ache"', "1h"),
+])  # fmt: skip
+def test_a_cache_write_is_held_only_where_it_can_be_asked_for(extra: str, lifetime: str) -> None:
+    """The longest cache lifetime that a body can ask for is found, also where an escape could hide the word."""
+    body = ('{"model": "m", "messages": [{"role": "user", "content": "x"}]' + extra + "}").encode()
+
+    assert OpenAIDialect().decode("chat", body).shape.cache_writes == lifetime

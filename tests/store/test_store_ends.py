@@ -130,6 +130,16 @@ async def test_overage_is_booked_in_full_alarmed_and_flagged(store: SQLiteStore,
     assert {o["kind"] for o in await store.load_outbox(ws.id, limit=5)} == {"overage"}
 
 
+async def test_a_free_model_that_bills_after_all_is_flagged(store: SQLiteStore) -> None:
+    ws = await add_workspace(store)
+    req = request(ws.id, 0)
+    await take(store, req)
+    await finish(store, req, settle(req, 5))
+
+    assert store.is_flagged("openrouter", "m", 1)
+    assert (await store.load_cap(ws.id, NOV)).overage_nusd == 5
+
+
 async def test_overage_flags_survive_a_restart(tmp_path: Path) -> None:
     store = open_store(tmp_path / "a.db")
     ws = await add_workspace(store)
@@ -335,7 +345,10 @@ async def test_credits_come_back_to_the_lot_that_paid_last(store: SQLiteStore) -
     )
 
     correction, charge = (await store.load_ledger(ws.id, limit=2))
-    moved = [[(p["source"], p["destination"], p["amount_credits"]) for p in e["postings"]] for e in (charge, correction)]
+    moved = [
+        [(p["source"], p["destination"], p["amount_credits"]) for p in entry["postings"]]
+        for entry in (charge, correction)
+    ]
     assert moved == [
         [("lot:1", "revenue:usage", 3), ("lot:2", "revenue:usage", 2)],
         [("revenue:usage", "lot:2", 2), ("revenue:usage", "lot:1", 1)],

@@ -92,7 +92,7 @@ async def test_a_failing_commit_is_never_reported_as_done(tmp_path: Path) -> Non
         return_exceptions=True,
     )
 
-    assert [type(a) for a in answers] == [HoldGranted, sqlite3.IntegrityError, HoldGranted]
+    assert [type(a) for a in answers] == [HoldGranted, StoreError, HoldGranted]
     assert (await store.load_money(ws.id, NOV)).cap.held_nusd == 11
     await store.close()
 

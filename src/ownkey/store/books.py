@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ownkey.domain.booking import (
@@ -22,7 +22,7 @@ from ownkey.store.connection import Connection
 from ownkey.store.core import Core
 from ownkey.store.ends import end_hold, load_hold, save_correction
 from ownkey.store.holds import take_hold
-from ownkey.store.receipt_rows import amend_receipt, end_call
+from ownkey.store.receipt_rows import Flag, amend_receipt, end_call
 from ownkey.store.recovery import expire_calls, journal_delivery
 from ownkey.store.writer import MAX_WAITING_HOLDS
 
@@ -92,13 +92,12 @@ class BooksPart(Core):
         )
 
     async def end_call(self, end: AttemptEnd | None, receipt: Receipt) -> Receipt:
-        def then(booked: Receipt) -> None:
-            self._rooms.wake(booked.workspace_id)
-            for attempt in booked.attempts:
-                if attempt.cost_nusd and attempt.bound_nusd and attempt.cost_nusd > attempt.bound_nusd:
-                    self._overages.add((attempt.provider, attempt.model, booked.price_version or 0))
+        def then(written: tuple[Receipt, Sequence[Flag]]) -> None:
+            self._rooms.wake(receipt.workspace_id)
+            self._overages.update(written[1])
 
-        return await self.writer.submit(lambda conn: end_call(conn, end, receipt), then=then)
+        booked, _ = await self.writer.submit(lambda conn: end_call(conn, end, receipt), then=then)
+        return booked
 
     async def wait_for_room(self, workspace_id: str, timeout_s: float) -> None:
         """Return when a hold of this workspace ends or its cap changes, or after `timeout_s`."""

@@ -54,10 +54,7 @@ class Core:
             if principals:
                 self._principals.clear()
 
-        try:
-            result: T | StoreError = await self.writer.submit(operation, then=then)
-        except sqlite3.IntegrityError as error:
-            raise StoreError(f"The database refused the change: {error}") from error
+        result: T | StoreError = await self.writer.submit(operation, then=then)
         assert not isinstance(result, StoreError), "the writer raises a returned StoreError"
         return result
 

@@ -60,7 +60,11 @@ def _plain(value: Any) -> Any:
 _encoder = msgspec.json.Encoder(enc_hook=_plain)
 
 
-def end_call(conn: Connection, end: AttemptEnd | None, receipt: Receipt) -> Receipt:
+Flag = tuple[str, str, int]
+"""(provider, model, price version) that has billed more than its bound."""
+
+
+def end_call(conn: Connection, end: AttemptEnd | None, receipt: Receipt) -> tuple[Receipt, Sequence[Flag]]:
     """The last attempt's end and the receipt, together; the receipt gets the figures that were booked."""
     booked = None if end is None else end_hold(conn, end, last=True)
     if len(receipt.attempts) > (0 if end is None else 1):
@@ -73,8 +77,8 @@ def end_call(conn: Connection, end: AttemptEnd | None, receipt: Receipt) -> Rece
     if booked is not None and booked.cap is not None:
         receipt = replace(receipt, cap=_cap_view(booked.cap, receipt))
     save_receipt(conn, receipt)
-    _flag_overages(conn, receipt)
-    return receipt
+    overrun = end.hold_id if end is not None and booked is not None and booked.overage_nusd else ""
+    return receipt, _flag_overages(conn, receipt, overrun)
 
 
 def _cap_view(cap: CapFigures, receipt: Receipt) -> CapView:
@@ -103,12 +107,16 @@ def _take_rows(conn: Connection, receipt: Receipt) -> Receipt:
     )
 
 
-def _flag_overages(conn: Connection, receipt: Receipt) -> None:
+def _flag_overages(conn: Connection, receipt: Receipt, overrun: str) -> Sequence[Flag]:
+    """`overrun`: the hold that has just been booked above its bound. Earlier attempts tell it by their figures; a
+    bound of 0 tells nothing there, since a model without a price has one too."""
+    flags = []
     for attempt in receipt.attempts:
-        if attempt.cost_nusd and attempt.bound_nusd is not None and 0 < attempt.bound_nusd < attempt.cost_nusd:
-            conn.execute(_FLAG, (
-                attempt.provider, attempt.model, receipt.price_version or 0, attempt.hold_id, receipt.at_ms,
-            ))
+        if (overrun and attempt.hold_id == overrun) or 0 < (attempt.bound_nusd or 0) < (attempt.cost_nusd or 0):
+            flag = (attempt.provider, attempt.model, receipt.price_version or 0)
+            conn.execute(_FLAG, (*flag, attempt.hold_id, receipt.at_ms))
+            flags.append(flag)
+    return flags
 
 
 def save_receipt(conn: Connection, receipt: Receipt) -> None:

@@ -196,6 +196,10 @@ def _failure(error: Exception) -> _Failed:
         told = Unavailable(f"The database cannot be written now ({error.sqlite_errorname}).")
         told.__cause__ = error
         return _Failed(told)
+    if isinstance(error, sqlite3.IntegrityError):
+        refused = StoreError(f"The database refused the change: {error}")
+        refused.__cause__ = error
+        return _Failed(refused)
     return _Failed(error)
 
 
