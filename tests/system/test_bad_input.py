@@ -184,7 +184,7 @@ def test_an_upstream_that_misbehaves(
 @pytest.mark.parametrize("fault", ["cut_after", "stall_after", "malformed_event", "missing_end"])
 def test_a_stream_that_breaks_never_looks_whole(small: Deployment, workspace: TestWorkspace, fault: str) -> None:
     """X4: a stream that breaks after content ends in an error event and without `[DONE]`; what came is settled."""
-    small.emulator.set({"output_tokens": 60}, provider="openrouter")
+    small.emulator.set({"output_tokens": 60, "gap_s": 0.02}, provider="openrouter")
     shape: dict[str, Any] = {"name": fault}
     if fault in ("cut_after", "stall_after"):
         shape["events"] = 5
