@@ -6,6 +6,7 @@ command that found no server running.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -36,7 +37,13 @@ from ownkey.gateway.circuits import Circuits
 from ownkey.gateway.codecs import Provider
 from ownkey.gateway.complete import Gateway, House
 from ownkey.gateway.explain import Explainer
-from ownkey.jobs.rounds import expire_holds_job, price_sync_job, verify_job
+from ownkey.jobs.rounds import (
+    expire_credits_job,
+    expire_holds_job,
+    forget_answers_job,
+    price_sync_job,
+    verify_job,
+)
 from ownkey.jobs.scheduler import Scheduler
 from ownkey.providers.anthropic import AnthropicProvider
 from ownkey.providers.egress import parse_origin
@@ -197,6 +204,8 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
         await sync_prices(listed, store, settings.price_overrides, at_ms=clock.now_ms(), fetch=False)
     scheduler = Scheduler([
         expire_holds_job(store, clock.now_ms),
+        expire_credits_job(store, clock.now_ms),
+        forget_answers_job(store, clock.now_ms),
         verify_job(store, clock.now_ms),
         price_sync_job(listed, store, settings.price_overrides, clock.now_ms, fetch=settings.price_sync.on,
                        interval_s=settings.price_sync.interval_s),
@@ -239,6 +248,14 @@ def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
         runner.run(_serve(settings, environ))
 
 
+def settle_heap() -> None:
+    """What lives as long as the process (modules, price lists) is no business of the garbage collector: a full round
+    over it costs tens of milliseconds, in the middle of somebody's call."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
 def _new_loop() -> asyncio.AbstractEventLoop:
     import uvloop
 
@@ -247,11 +264,12 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 async def _serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
     built = await build_app(settings, environ)
+    settle_heap()
     run_file = settings.server.data_dir / RUN_FILE_NAME
     try:
         config = uvicorn.Config(
             built.asgi, host=settings.server.host, port=settings.server.port, http="httptools", lifespan="off",
-            access_log=False, log_config=None, server_header=False, interface="asgi3",
+            access_log=False, proxy_headers=False, log_config=None, server_header=False, interface="asgi3",
             timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(settings.server.shutdown_s), backlog=4096,
         )
         server = uvicorn.Server(config)

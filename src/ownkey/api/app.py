@@ -72,7 +72,7 @@ class FrontDoor:
             }})
 
     def _check(self, headers: "list[tuple[bytes, bytes]]") -> str | None:
-        if len(headers) > MAX_HEADER_FIELDS or sum(len(n) + len(v) for n, v in headers) > MAX_HEADER_BYTES:
+        if len(headers) > MAX_HEADER_FIELDS or sum([len(n) + len(v) for n, v in headers]) > MAX_HEADER_BYTES:
             return "The request has too many or too large headers."
         if self._allowed:
             host = next((v.decode("latin-1") for n, v in headers if n == b"host"), "")

@@ -3,6 +3,7 @@
 Calls in flight keep the version their hold names. A source that cannot be read changes nothing.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -65,7 +66,9 @@ async def sync_prices(
             unreachable = str(error)
     today = datetime.fromtimestamp(at_ms // 1_000, UTC).date()
     set_while_running = [price for price in current.prices.values() if price.source == OPERATOR]
-    merged = merge_prices((*overrides, *set_while_running), (openrouter, source.list_shipped(today)), current)
+    # Reading the shipped list is a few hundred milliseconds of work: not on the loop that serves calls.
+    shipped = await asyncio.to_thread(source.list_shipped, today)
+    merged = merge_prices((*overrides, *set_while_running), (openrouter, shipped), current)
     book = await versions.activate_prices(merged.prices, merged.aliases, author=author, at_ms=at_ms)
     return SyncReport(book.version, book.version != current.version, unreachable, merged.held_back)
 

@@ -15,6 +15,7 @@ _KNOWN = {
     "chat": fields.OPENAI_CHAT | fields.OPENROUTER_CHAT,
     "embeddings": fields.OPENAI_EMBEDDINGS | fields.OPENROUTER_EMBEDDINGS,
 }
+_BOUNDABLE = {endpoint: names - fields.UNBOUNDABLE for endpoint, names in _KNOWN.items()}
 _TEXT_PARTS = frozenset({"text", "refusal"})
 _CLIENT_TOOLS = frozenset({"function", "custom"})
 _LIST = ord("[")
@@ -92,12 +93,14 @@ def _cache_writes(body: bytes) -> Literal["none", "5m", "1h"]:
 
 
 def _unboundable(endpoint: Endpoint, values: Mapping[str, bytes], models: tuple[str, ...]) -> tuple[str, ...]:
-    known = _KNOWN[endpoint]
-    found = [
-        name
-        for name, value in values.items()
-        if name not in known or (name in fields.UNBOUNDABLE and value not in (b"null", b"[]", b"{}"))
-    ]
+    found: list[str] = []
+    if not values.keys() <= _BOUNDABLE[endpoint]:
+        known = _KNOWN[endpoint]
+        found = [
+            name
+            for name, value in values.items()
+            if name not in known or (name in fields.UNBOUNDABLE and value not in (b"null", b"[]", b"{}"))
+        ]
     if endpoint == "chat":
         found += _server_tools(values.get("tools", b"null"))
         if _is_more_than_text(values.get("modalities", b"null")):

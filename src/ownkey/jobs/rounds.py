@@ -15,6 +15,8 @@ from ownkey.jobs.scheduler import Job
 _log = logging.getLogger(__name__)
 
 EXPIRE_HOLDS_S = 5.0
+EXPIRE_CREDITS_S = 60.0
+FORGET_ANSWERS_S = 3_600.0
 VERIFY_S = 300.0
 PRICE_SYNC_S = 86_400.0
 _SHOWN = 20
@@ -34,6 +36,18 @@ class Checks(Protocol):
         ...
 
 
+class Credits(Protocol):
+    async def expire_credits(self, at_ms: int) -> object:
+        """Take the credits whose end date has passed."""
+        ...
+
+
+class Answers(Protocol):
+    async def forget_answers(self, at_ms: int) -> object:
+        """Drop what is older than 24 hours."""
+        ...
+
+
 def expire_holds_job(holds: Holds, now_ms: NowMs, *, interval_s: float = EXPIRE_HOLDS_S) -> Job:
     """At start too: what died with the last process is ended before the first call is admitted."""
 
@@ -41,6 +55,24 @@ def expire_holds_job(holds: Holds, now_ms: NowMs, *, interval_s: float = EXPIRE_
         await holds.expire_holds(now_ms())
 
     return Job("expire_holds", interval_s, run, at_once=True)
+
+
+def expire_credits_job(credits: Credits, now_ms: NowMs, *, interval_s: float = EXPIRE_CREDITS_S) -> Job:
+    """Credits with an end date leave the balance when it has passed; what a call holds leaves when the hold ends."""
+
+    async def run() -> None:
+        await credits.expire_credits(now_ms())
+
+    return Job("expire_credits", interval_s, run)
+
+
+def forget_answers_job(answers: Answers, now_ms: NowMs, *, interval_s: float = FORGET_ANSWERS_S) -> Job:
+    """Stored answers of Idempotency-Keys are kept for a day."""
+
+    async def run() -> None:
+        await answers.forget_answers(now_ms())
+
+    return Job("forget_answers", interval_s, run)
 
 
 def price_sync_job(
