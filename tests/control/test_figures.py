@@ -12,13 +12,11 @@ from ownkey.control.caps import parse_cap
 from ownkey.control.prices import Override
 from ownkey.control.problems import Problem
 from ownkey.control.receipts import Scope
-from ownkey.control.status import describe_status, payer_state
+from ownkey.control.status import describe_status
 from ownkey.domain.booking import MoneyView
 from ownkey.domain.pricing import OPERATOR
 from ownkey.domain.records import ReceiptFilter
 from ownkey.domain.workspace import EntitlementState
-from ownkey.gateway.plan import PlanInputs
-from ownkey.gateway.plan import payer_state as gateway_payer_state
 
 
 @pytest.fixture
@@ -203,24 +201,3 @@ async def test_the_status_tells_the_one_fix(house: House) -> None:
     assert off.refusal.flow == "credential:openrouter"
     assert (paused.headline, paused.row) == ("AI paused", "F7")
     assert KEYS["openrouter"] not in repr(paused)
-
-
-@pytest.mark.parametrize("preset", ["support-desk", "app-builder"])
-async def test_the_page_and_the_call_see_the_same_state(tmp_path: Path, preset: str) -> None:
-    """Portal, rule 1: what the page tells is decided from what a call would be decided from."""
-    async with open_house(tmp_path, preset) as house:
-        with_key = await house.with_key()
-        bare = await house.workspace("Bare")
-        for workspace, always, fails, entitlement, money in every(
-            (with_key, bare), (True, False), (True, False), EntitlementState,
-            (MoneyView(True, True, 0, 0, 600, None), MoneyView(False, False, 1_000, 1, 0, None)),
-        ):
-            state = replace(workspace, always_use_key=always, credits_if_key_fails=fails, entitlement=entitlement,
-                            credits_if_key_fails_limit=500)
-            page = payer_state(house.product, state, money)
-            call = PlanInputs(
-                product=house.product, providers={}, workspace=state, platform=None, money=money,
-                prices=house.store.current(), dialect="openai", call=None, task=None, now=0.0, now_ms=0,  # type: ignore[arg-type]
-            )
-
-            assert page == gateway_payer_state(call, page.direct_usable, page.credits_short)

@@ -10,6 +10,7 @@ from tests.control.house import ACTOR, House, open_house
 from ownkey.control.entitlements import entitlement_after_plan_change, first_entitlement
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.control.tokens import NewToken
+from ownkey.domain.entitlements import standing
 from ownkey.domain.tokens import digest, is_well_formed
 from ownkey.domain.workspace import EntitlementState, Role
 
@@ -198,3 +199,19 @@ async def test_a_workspace_token_never_gets_more_than_it_may(
     problem = await refused(desk_house.desk.tokens.create(workspace, NewToken("x", **fields), ACTOR))
 
     assert problem.param == param
+
+
+async def test_grace_ends_by_itself(builder_house: House) -> None:
+    """G5, G6: three days after leaving a plan that includes BYOK the entitlement is gone, without any job."""
+    made = await builder_house.workspace("Leaver", plan="enterprise")
+    left = await builder_house.desk.workspaces.change(made, {"plan": "pro"}, ACTOR)
+    assert left.grace_until_ms is not None
+
+    before = standing(left, left.grace_until_ms - 1)
+    after = standing(left, left.grace_until_ms)
+    back = await builder_house.desk.workspaces.change(left, {"plan": "enterprise"}, ACTOR)
+
+    assert before.entitlement is EntitlementState.GRACE
+    assert after.entitlement is EntitlementState.NONE
+    assert left.grace_until_ms - builder_house.clock.now_ms() == 3 * 86_400_000
+    assert (back.entitlement, back.grace_until_ms) == (EntitlementState.INCLUDED, None)

@@ -66,7 +66,7 @@ class Workspaces(Protocol):
     async def save_settings(
         self, workspace_id: str, changes: Mapping[str, Any], *, at_ms: int, actor: Actor
     ) -> WorkspaceState | None:
-        """`changes` ⊆ {name, plan, entitlement, timezone, always_use_key, credits_if_key_fails,
+        """`changes` ⊆ {name, plan, entitlement, grace_until_ms, timezone, always_use_key, credits_if_key_fails,
         credits_if_key_fails_limit, on_direct_auth_failure, status}."""
         ...
 

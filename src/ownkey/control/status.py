@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ownkey.control.ports import Clock
+from ownkey.domain import entitlements
 from ownkey.domain.booking import MoneyView
+from ownkey.domain.entitlements import key_state, minimum_balance, standing
 from ownkey.domain.product import DIRECT_PROVIDERS, Payers, Product
 from ownkey.domain.receipts import provider_name
 from ownkey.domain.refusals import Code, Refusal, refusal_for
-from ownkey.domain.routing import Entitled, KeyState, PayerDecision, PayerState, Route, decide
+from ownkey.domain.routing import KeyState, PayerDecision, PayerState, Route, decide
 from ownkey.domain.workspace import (
     Credential,
     CredentialStatus,
@@ -51,45 +53,18 @@ class StatusControl:
         self._product = product
 
     async def show(self, workspace: WorkspaceState) -> Status:
-        money = await self._money.load_money(workspace.id, self._clock.now_ms())
-        return describe_status(self._product, workspace, money)
+        now_ms = self._clock.now_ms()
+        money = await self._money.load_money(workspace.id, now_ms)
+        return describe_status(self._product, standing(workspace, now_ms), money)
 
 
 def payer_state(product: Product, workspace: WorkspaceState, money: MoneyView) -> PayerState:
     """The payer decision's inputs for the smallest call of the first task."""
-    limit = workspace.credits_if_key_fails_limit
-    return PayerState(
-        payers=product.payers,
-        entitled={
-            EntitlementState.NONE: Entitled.NONE, EntitlementState.INACTIVE: Entitled.INACTIVE,
-        }.get(workspace.entitlement, Entitled.OK),
-        balance_low=money.balance_credits < minimum_balance(product, workspace),
-        key=key_state(workspace),
-        always=workspace.always_use_key,
-        credits_if_key_fails=workspace.credits_if_key_fails
-        and (limit is None or money.key_failure_used_credits < limit),
-        cap_paused=money.cap_paused,
-        credits_short=money.balance_credits - money.held_credits <= 0,
+    return entitlements.payer_state(
+        product, workspace, money,
         direct_usable=any(is_usable(workspace.credentials.get(p)) for p in product.direct_providers),
+        credits_short=money.balance_credits - money.held_credits <= 0,
     )
-
-
-def minimum_balance(product: Product, workspace: WorkspaceState) -> int:
-    """Credits that a BYOK call needs on the balance: only where the plan has the add-on."""
-    plan = product.plans.get(workspace.plan)
-    if plan is None or workspace.entitlement is EntitlementState.INCLUDED:
-        return 0
-    return plan.minimum_balance_credits
-
-
-def key_state(workspace: WorkspaceState) -> KeyState:
-    """The workspace's OpenRouter credential, as the decision sees it."""
-    credential = workspace.credentials.get("openrouter")
-    if credential is None:
-        return KeyState.MISSING
-    if credential.undecryptable:
-        return KeyState.UNDECRYPTABLE
-    return KeyState.ENABLED if credential.status is CredentialStatus.ENABLED else KeyState.DISABLED
 
 
 def is_usable(credential: Credential | None) -> bool:

@@ -19,6 +19,7 @@ from ownkey.domain.scrub import looks_like_secret
 from ownkey.domain.workspace import EntitlementState, WorkspaceState
 
 PLATFORM_ID = "platform"
+DAY_MS = 86_400_000
 ID_PREFIX = "ws_"
 
 _EXTERNAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z", re.ASCII)
@@ -104,6 +105,11 @@ class WorkspaceControl:
             await self._grant_plan_credits(changed, actor)
         return changed
 
+    def _grace_until(self, entitlement: EntitlementState) -> int | None:
+        if entitlement is not EntitlementState.GRACE:
+            return None
+        return self._clock.now_ms() + self._product.grace_days * DAY_MS
+
     async def set_entitlement(
         self, workspace: WorkspaceState, entitlement: EntitlementState, actor: Actor
     ) -> WorkspaceState:
@@ -112,7 +118,8 @@ class WorkspaceControl:
             raise invalid("entitlement", "This product has no plans: calls with an own key are always included.",
                           "Leave the entitlement as it is.")
         changed = await self._store.save_settings(
-            workspace.id, {"entitlement": entitlement}, at_ms=self._clock.now_ms(), actor=actor
+            workspace.id, {"entitlement": entitlement, "grace_until_ms": self._grace_until(entitlement)},
+            at_ms=self._clock.now_ms(), actor=actor,
         )
         if changed is None:
             raise not_found()
@@ -156,6 +163,8 @@ class WorkspaceControl:
                     checked["entitlement"] = entitlement_after_plan_change(
                         self._product, workspace.entitlement, workspace.plan, value
                     )
+                    if checked["entitlement"] is not workspace.entitlement:
+                        checked["grace_until_ms"] = self._grace_until(checked["entitlement"])
                 case "always_use_key" | "credits_if_key_fails" | "credits_if_key_fails_limit":
                     self._check_credit_switch(name, value)
                     checked[name] = value

@@ -93,6 +93,7 @@ class Product:
     shrink_to_fit: bool = True
     min_output_tokens: int = 256
     default_threshold: int = 80
+    grace_days: int = 3
     credits_if_key_fails_default: bool = False
     credits_if_key_fails_limit: int | None = None
     strict_parameters: bool = False

@@ -115,7 +115,7 @@ class WorkspaceState:
 
     `features` maps task → switched on; `feature_settings` task → its knobs. `timezone` is the current IANA zone.
     `cap_version` names the cap in force. `always_use_key`, `credits_if_key_fails` are the two switches;
-    `on_direct_auth_failure` is "fallback" or "fail".
+    `on_direct_auth_failure` is "fallback" or "fail". `grace_until_ms` ends an entitlement of grace (None: no end set).
     """
 
     id: str
@@ -135,4 +135,5 @@ class WorkspaceState:
     dek: WrappedDek
     created_at_ms: int
     settings_version: int = 1
+    grace_until_ms: int | None = None
     projects: Mapping[str, str] = field(default_factory=dict)

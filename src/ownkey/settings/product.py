@@ -289,6 +289,7 @@ def _read_product(root: Table, preset: str) -> Product:
         busy_wait_s=spend.seconds("busy_wait_s", 2.0),
         shrink_to_fit=spend.flag("shrink_to_fit", True),
         min_output_tokens=spend.whole("min_output_tokens", 256, least=1),
+        grace_days=table.whole("grace_days", 3, most=365),
         default_threshold=spend.whole("default_threshold", 80, least=1, most=99),
         credits_if_key_fails_default=if_key_fails,
         credits_if_key_fails_limit=if_key_fails_limit,

@@ -40,6 +40,9 @@ _SUPPORT_DESK = """
 """
 
 _APP_BUILDER = """
+# How long calls with an own key go on after a plan that includes them was left.
+# grace_days = 3
+
 # [credits]
 # price_usd = "0.01"           # what one credit is worth; amounts in US dollars are text
 # markup_bps = 2000            # on the provider's bill: 2000 is 20%

@@ -20,7 +20,7 @@ DEFAULT_THRESHOLD = 80
 _SELECT = """
 SELECT w.id, w.name, w.external_id, w.plan, w.status, w.timezone, w.entitlement, w.always_use_key,
   w.credits_if_key_fails, w.credits_if_key_fails_limit, w.on_direct_auth_failure, w.created_at_ms,
-  w.settings_version, d.dek_id, d.kek_id, d.nonce, d.ciphertext
+  w.settings_version, w.grace_until_ms, d.dek_id, d.kek_id, d.nonce, d.ciphertext
 FROM workspace w JOIN dek d ON d.workspace_id = w.id
 """
 _BY_ID = _SELECT + "WHERE w.id = ? AND w.status <> 'deleted'"
@@ -56,6 +56,7 @@ _SET = {
     "name": "UPDATE workspace SET name = ? WHERE id = ?",
     "plan": "UPDATE workspace SET plan = ? WHERE id = ?",
     "entitlement": "UPDATE workspace SET entitlement = ? WHERE id = ?",
+    "grace_until_ms": "UPDATE workspace SET grace_until_ms = ? WHERE id = ?",
     "timezone": "UPDATE workspace SET timezone = ? WHERE id = ?",
     "always_use_key": "UPDATE workspace SET always_use_key = ? WHERE id = ?",
     "credits_if_key_fails": "UPDATE workspace SET credits_if_key_fails = ? WHERE id = ?",
@@ -90,7 +91,7 @@ def read_workspace(conn: sqlite3.Connection, ident: str) -> WorkspaceState | Non
     if row is None:
         return None
     (workspace_id, name, external_id, plan, status, timezone, entitlement, always, if_fails, fails_limit, on_auth,
-     created, version, *dek) = row
+     created, version, grace_until, *dek) = row
     features = conn.execute(_FEATURES, (workspace_id,)).fetchall()
     return WorkspaceState(
         id=workspace_id, name=name, external_id=external_id, plan=plan, status=status, timezone=timezone,
@@ -99,7 +100,8 @@ def read_workspace(conn: sqlite3.Connection, ident: str) -> WorkspaceState | Non
         features={task: bool(on) for task, on, _ in features},
         feature_settings={task: msgspec.json.decode(settings) for task, _, settings in features},
         credentials=read_credentials(conn, workspace_id), dek=WrappedDek(*dek), created_at_ms=created,
-        settings_version=version, projects=dict(conn.execute(_PROJECTS, (workspace_id,)).fetchall()),
+        settings_version=version, grace_until_ms=grace_until,
+        projects=dict(conn.execute(_PROJECTS, (workspace_id,)).fetchall()),
     )
 
 

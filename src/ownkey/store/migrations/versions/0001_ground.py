@@ -26,6 +26,7 @@ _TABLES = (
       timezone TEXT NOT NULL,
       entitlement TEXT NOT NULL
         CHECK (entitlement IN ('included', 'none', 'active', 'cancelling', 'grace', 'inactive')),
+      grace_until_ms INTEGER,
       always_use_key INTEGER NOT NULL DEFAULT 0 CHECK (always_use_key IN (0, 1)),
       credits_if_key_fails INTEGER NOT NULL CHECK (credits_if_key_fails IN (0, 1)),
       credits_if_key_fails_limit INTEGER CHECK (credits_if_key_fails_limit >= 0),
