@@ -6,7 +6,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 JOBS ?= 2
 PRESET ?= support-desk
-RECORDINGS ?= ../shared/wire/recordings
 DEMO_FLAGS := $(if $(filter 1,$(ONCE)),--once)
 
 .PHONY: help setup demo test check bench fidelity crash lock clean
@@ -39,6 +38,7 @@ bench: setup  ## Calls per second and CPU per call on one core, as ratios in one
 	$(BIN)/python -m tools.bench
 
 fidelity: setup  ## Replay recorded provider traffic through the gateway; RECORDINGS=<folder>
+	@test -n "$(RECORDINGS)" || { echo "Say which recordings: make fidelity RECORDINGS=<folder>"; exit 2; }
 	$(BIN)/python -m tools.fidelity $(RECORDINGS)
 
 crash: setup  ## kill -9 in the middle of calls, many times
