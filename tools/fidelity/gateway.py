@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,11 +19,6 @@ from tools.fidelity.recordings import PROVIDERS, Recording
 from tools.fidelity.replay import ReplayServer
 
 START_S = 40.0
-# Saves of keys are limited to 20 a minute from one address: every few workspaces come from a loopback address of
-# their own, where the system has more than one.
-WORKSPACES_PER_ADDRESS = 8
-# Shorter than the server's own patience: a connection is never used in the moment in which it is closed.
-CONNECTION_IDLE_S = 1.0
 _OWNKEY = (sys.executable, "-m", "ownkey.cli.main")
 
 
@@ -38,63 +32,37 @@ class Gateway:
     def __init__(self, url: str) -> None:
         self.url = url
         self.token = ""
-        self._clients: dict[str, httpx.AsyncClient] = {}
-        self._many_addresses = _can_bind("127.0.1.1")
+        self._client = httpx.AsyncClient(timeout=60, trust_env=False)
 
     async def close(self) -> None:
-        for client in list(self._clients.values()):
-            await client.aclose()
+        await self._client.aclose()
 
     async def make_workspace(self, number: int, keys: Mapping[str, str]) -> str:
         """A workspace with one saved credential a provider; returns its id."""
-        client = self._client(number)
-        made = await self._manage(client, "POST", "workspaces", {"name": f"Recording {number}"})
+        made = await self._manage("POST", "workspaces", {"name": f"Recording {number}"})
         for provider, key in keys.items():
-            await self._manage(client, "PUT", f"workspaces/{made['id']}/credentials/{provider}", {"key": key})
+            await self._manage("PUT", f"workspaces/{made['id']}/credentials/{provider}", {"key": key})
         return str(made["id"])
 
     async def receipt(self, workspace: str, receipt: str) -> dict[str, Any]:
-        answer = await self._manage(self._client(0), "GET", f"workspaces/{workspace}/receipts/{receipt}")
+        answer = await self._manage("GET", f"workspaces/{workspace}/receipts/{receipt}")
         return dict(answer)
 
     async def use_operator(self, token: str) -> None:
         """Turn the boot's operator token into a service token that may call and manage."""
         self.token = token
         made = await self._manage(
-            self._client(0), "POST", "service-tokens", {"label": "fidelity", "scopes": ["call", "manage"]}
+            "POST", "service-tokens", {"label": "fidelity", "scopes": ["call", "manage"]}
         )
         self.token = made["token"]
 
-    def _client(self, number: int) -> httpx.AsyncClient:
-        row, place = divmod(number // WORKSPACES_PER_ADDRESS, 250)
-        address = f"127.0.{1 + row}.{1 + place}" if self._many_addresses else "127.0.0.1"
-        if address not in self._clients:
-            transport = httpx.AsyncHTTPTransport(
-                local_address=address, limits=httpx.Limits(keepalive_expiry=CONNECTION_IDLE_S)
-            )
-            self._clients[address] = httpx.AsyncClient(transport=transport, timeout=60, trust_env=False)
-        return self._clients[address]
-
-    async def _manage(self, client: httpx.AsyncClient, method: str, path: str, body: Any = None) -> Any:
-        while True:
-            answer = await client.request(
-                method, f"{self.url}/manage/v1/{path}", json=body, headers={"authorization": f"Bearer {self.token}"}
-            )
-            if answer.status_code != 429:
-                break
-            await asyncio.sleep(float(answer.headers.get("retry-after", "5")))
+    async def _manage(self, method: str, path: str, body: Any = None) -> Any:
+        answer = await self._client.request(
+            method, f"{self.url}/manage/v1/{path}", json=body, headers={"authorization": f"Bearer {self.token}"}
+        )
         if answer.status_code >= 300:
             raise CouldNotRun(f"{method} /manage/v1/{path}: {answer.status_code} {answer.text[:300]}")
         return answer.json()
-
-
-def _can_bind(address: str) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            return False
-        return True
 
 
 @contextlib.asynccontextmanager
