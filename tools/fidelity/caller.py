@@ -9,7 +9,6 @@ import httpx2
 import openai
 
 from tools.fidelity.asking import Asked
-from tools.fidelity.gateway import CONNECTION_IDLE_S
 from tools.fidelity.recordings import Kind
 
 
@@ -39,9 +38,7 @@ class Caller:
         self._clients = {
             base: openai.AsyncOpenAI(
                 api_key=token, base_url=url + base, max_retries=0, timeout=60,
-                http_client=openai.DefaultAsyncHttpxClient(
-                    trust_env=False, limits=httpx2.Limits(keepalive_expiry=CONNECTION_IDLE_S)
-                ),
+                http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
             )
             for base in ("/v1", "/api/v1")
         }
