@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 
 from ownkey.cli.problems import CliError
 from ownkey.domain.money import format_usd, parse_usd_nusd
@@ -64,12 +65,14 @@ class Stage:
         self.console.print(f"[bold]── {escape(title)}[/bold]")
 
     def say(self, text: str) -> None:
-        self.console.print(escape(text))
+        indent = len(text) - len(text.lstrip())
+        self.console.print(Padding(escape(text.lstrip()), (0, 0, 0, indent)))
 
     def receipt(self, workspace: str, receipt_id: str) -> dict[str, Any]:
         """Print a call's receipt in words."""
         why = self.manage("GET", f"workspaces/{workspace}/receipts/{receipt_id}/why")["why"]
-        self.console.print(f"  [dim]receipt {receipt_id}[/dim]\n  [green]{escape(why)}[/green]")
+        self.console.print(f"  [dim]receipt {receipt_id}[/dim]")
+        self.console.print(Padding(f"[green]{escape(why)}[/green]", (0, 0, 0, 2)))
         found: dict[str, Any] = self.manage("GET", f"workspaces/{workspace}/receipts/{receipt_id}")
         return found
 
@@ -137,11 +140,9 @@ class Caller:
             self.client().chat.completions.create(**(body or small_body(task)))
         except openai.APIStatusError as error:
             said: Any = error.body
-            self.stage.console.print(
-                f"  [yellow]{error.status_code} {escape(str(said['code']))}[/yellow] {escape(said['message'])}\n"
-                f"  fix: {escape(said['fix']['text'])}"
-            )
+            self.stage.console.print(f"  [yellow]{error.status_code} {escape(str(said['code']))}[/yellow]")
             self.stage.receipt(self.workspace, said["receipt"])
+            self.stage.say(f"  fix: {said['fix']['text']}")
             return
         raise CliError("A call was answered that should have been refused.", "This is a bug; please report it.")
 
@@ -149,6 +150,8 @@ class Caller:
 def run_demo(preset: str, *, once: bool, console: Console) -> None:
     """Play the whole story; then stay until interrupted, unless `once`."""
     home = Path(tempfile.mkdtemp(prefix="ownkey-demo-"))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         with _stage(home, preset, console) as stage:
             console.print(f"[bold]Ownkey demo[/bold], preset {preset}: Ownkey at {stage.url}, "
@@ -159,6 +162,11 @@ def run_demo(preset: str, *, once: bool, console: Console) -> None:
                 _stay(stage, caller)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """However the demo is ended, its two processes and its folder end with it."""
+    raise KeyboardInterrupt
 
 
 # --- the two stories
@@ -257,7 +265,8 @@ def _cap_scenes(stage: Stage, caller: Caller, task: str) -> None:
     stage.say("  With the cap at what is spent, AI is paused:")
     caller.refused(task)
     for alert in stage.manage("GET", f"workspaces/{caller.workspace}/alerts")["rows"]:
-        stage.say(f"  alert at {alert['threshold']}% ({alert['state']})")
+        if alert["state"] != "silent":
+            stage.say(f"  the {alert['threshold']}% alert is in the outbox")
     stage.scene("The cap is raised: AI resumes at once")
     stage.manage("PUT", f"workspaces/{caller.workspace}/cap", {"cap_usd": "25.00"})
     caller.classify(task)
