@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import secrets
+import signal
 import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
@@ -123,12 +124,14 @@ class BuiltApp:
     asgi: FrontDoor
     operator_token: str
     scheduler: Scheduler
+    _calls: DataPlaneApp
     _store: SQLiteStore
     _upstream: Upstream
 
     async def aclose(self) -> None:
-        """Stop the jobs, close the sockets, commit what waits."""
+        """Stop the jobs, settle what is in flight, close the sockets, commit what waits."""
         await self.scheduler.stop()
+        await self._calls.stop()
         await self._upstream.aclose()
         await self._store.close()
 
@@ -213,31 +216,39 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
     operator_token = tokens.make_token(os.urandom(40))
     directory = BootDirectory(store, tokens.digest(operator_token))
     opener = VaultOpener(vault)
-    runner = Runner(product=product, origins=origins, opener=opener, upstream=upstream, clock=clock)
+    limits = settings.limits
+    runner = Runner(
+        product=product, origins=origins, opener=opener, upstream=upstream, clock=clock, journal=store,
+        response_limit_bytes=limits.response_bytes,
+    )
     house = House(
         product=product, providers=providers, directory=directory, books=store, prices=store, health=store,
         clock=clock, circuits=Circuits(), runner=runner, statuses=STATUSES,
     )
     gateway = Gateway(house)
-    plane = DataPlane(
-        gateway=gateway, explainer=Explainer(gateway, house), directory=directory, prices=store, clock=clock,
-        product=product, openai=OpenAIDialect(), openrouter=OpenRouterDialect(),
-        limits=DataPlaneLimits(settings.limits.body_bytes, settings.limits.body_idle_s, settings.limits.in_flight),
-    )
+    authentication = BearerAuthentication(directory, clock)
+    calls = DataPlaneApp(DataPlane(
+        gateway=gateway, explainer=Explainer(gateway, house), authentication=authentication, directory=directory,
+        prices=store, product=product, openai=OpenAIDialect(), openrouter=OpenRouterDialect(),
+        limits=DataPlaneLimits(
+            limits.body_bytes, limits.body_idle_s, limits.in_flight, limits.in_flight_per_workspace,
+            limits.client_stall_s,
+        ),
+    ))
     desk = make_desk(
         store=store, directory=directory, books=store, prices=store, auditor=store, sealer=vault, opener=opener,
         upstream=upstream, providers=providers, origins=origins, clock=clock, product=product,
     )
-    manage = manage_app(desk, BearerAuthentication(directory, clock), store, clock)
+    manage = manage_app(desk, authentication, store, clock)
 
     async def ready() -> str | None:
         return None if await store.check_writable() else "the database cannot be written"
 
     door = FrontDoor(
-        data_plane=DataPlaneApp(plane), manage=manage, ready=ready,
-        allowed_hosts=settings.server.allowed_hosts,
+        data_plane=calls, manage=manage, ready=ready, allowed_hosts=settings.server.allowed_hosts,
+        header_fields=limits.header_fields, header_bytes=limits.header_bytes,
     )
-    return BuiltApp(door, operator_token, scheduler, store, upstream)
+    return BuiltApp(door, operator_token, scheduler, calls, store, upstream)
 
 
 def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
@@ -273,6 +284,9 @@ async def _serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
             timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(settings.server.shutdown_s), backlog=4096,
         )
         server = uvicorn.Server(config)
+        # uvicorn stops at a signal and then raises it again: it must not end the process before the books are closed.
+        for wanted in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(wanted, lambda *_: None)
         serving = asyncio.ensure_future(server.serve())
         while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for this
             await asyncio.sleep(0.01)

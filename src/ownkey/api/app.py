@@ -19,7 +19,12 @@ MAX_HEADER_BYTES = 32 * 1024
 class FrontDoor:
     """`ready` returns None, or why this process cannot serve now. `allowed_hosts` empty: any Host header."""
 
-    def __init__(self, *, data_plane: App, manage: App, ready: Ready, allowed_hosts: Collection[str]) -> None:
+    def __init__(
+        self, *, data_plane: App, manage: App, ready: Ready, allowed_hosts: Collection[str],
+        header_fields: int = MAX_HEADER_FIELDS, header_bytes: int = MAX_HEADER_BYTES,
+    ) -> None:
+        self._header_fields = header_fields
+        self._header_bytes = header_bytes
         self._data_plane = data_plane
         self._manage = manage
         self._ready = ready

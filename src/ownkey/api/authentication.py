@@ -1,4 +1,4 @@
-"""Who asks: the bearer token of a management request becomes a principal, or one 401 that repeats nothing.
+"""Who asks: the bearer token of a request becomes a principal, or one 401 that repeats nothing.
 
 A token whose checksum is wrong never reaches the store.
 """
@@ -31,11 +31,15 @@ class BearerAuthentication:
 
     async def __call__(self, scope: Scope) -> Principal:
         values = [value for name, value in scope["headers"] if name == b"authorization"]
-        if not values:
+        return await self.check(values[0] if values else None, twice=len(values) > 1)
+
+    async def check(self, header: bytes | None, *, twice: bool) -> Principal:
+        """The same for a door that has read its headers already; `twice`: there was more than one."""
+        if header is None:
             raise invalid_token("No access token was sent.")
-        if len(values) > 1:
+        if twice:
             raise invalid_token("More than one Authorization header was sent.")
-        scheme, _, token = values[0].partition(b" ")
+        scheme, _, token = header.partition(b" ")
         token = token.strip()
         if scheme.lower() != b"bearer" or not tokens.is_well_formed(token):
             if token.startswith((b"sk-", b"AIza", b"AQ.")):
@@ -53,5 +57,6 @@ class BearerAuthentication:
 def invalid_token(sentence: str) -> Refused:
     return Refused(Refusal(
         Code.INVALID_TOKEN, sentence,
-        "Send `Authorization: Bearer ok_…` with a service token of this deployment (`ownkey token add --service`).",
+        "Send `Authorization: Bearer ok_…` with an access token of this deployment (`ownkey token add`; management "
+        "needs one made with `--service`).",
     ))

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
+from ownkey.api.authentication import BearerAuthentication
 from ownkey.api.http import (
+    CLIENT_STALL_S,
     AsgiReply,
     BodyStalled,
     BodyTooLarge,
@@ -22,7 +24,6 @@ from ownkey.api.http import (
     watch_for_hang_up,
 )
 from ownkey.api.statuses import STATUSES
-from ownkey.domain import tokens
 from ownkey.domain.errors import StoreError
 from ownkey.domain.money import NUSD_PER_USD
 from ownkey.domain.pricing import PriceBook
@@ -34,13 +35,14 @@ from ownkey.gateway.calls import CallRequest
 from ownkey.gateway.codecs import Dialect
 from ownkey.gateway.complete import Gateway
 from ownkey.gateway.explain import Explainer
-from ownkey.gateway.ports import Clock, Directory, Prices
+from ownkey.gateway.ports import Directory, Prices
 
 _FORWARDED = {b"anthropic-beta": "anthropic-beta", b"x-openrouter-metadata": "x-openrouter-metadata"}
 _ATTRIBUTION = {
     b"http-referer": "http-referer", b"x-title": "x-openrouter-title", b"x-openrouter-title": "x-openrouter-title",
     b"x-openrouter-categories": "x-openrouter-categories",
 }
+SETTLE_S = 5.0
 CREATED_S = 1_735_689_600
 
 
@@ -51,6 +53,8 @@ class DataPlaneLimits:
     body_bytes: int = 32 * 1024 * 1024
     body_idle_s: float = 60.0
     in_flight: int = 2_000
+    in_flight_per_workspace: int = 1_000
+    client_stall_s: float = CLIENT_STALL_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +63,9 @@ class DataPlane:
 
     gateway: Gateway
     explainer: Explainer
+    authentication: BearerAuthentication
     directory: Directory
     prices: Prices
-    clock: Clock
     product: Product
     openai: Dialect
     openrouter: Dialect
@@ -93,7 +97,7 @@ def read_headers(headers: list[tuple[bytes, bytes]], attribution: bool) -> _Aske
     asked = _Asked()
     for name, value in headers:
         if name == b"authorization":
-            asked.twice = asked.authorization is not None
+            asked.twice = asked.twice or asked.authorization is not None
             asked.authorization = value
         elif name.startswith(b"x-ownkey-"):
             label = _LABELS.get(name)
@@ -116,6 +120,7 @@ class DataPlaneApp:
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
         self._in_flight = 0
+        self._calls: set[asyncio.Task[Any]] = set()
         self._by_workspace: dict[str, int] = {}
         self._posts: Mapping[str, tuple[Dialect, Endpoint]] = {
             "/v1/chat/completions": (plane.openai, "chat"),
@@ -125,13 +130,14 @@ class DataPlaneApp:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        plane = self._plane
         path: str = scope["path"]
         found = self._posts.get(path)
-        dialect = self._plane.openrouter if path.startswith("/api/") else self._plane.openai
-        reply = AsgiReply(send)
+        dialect = plane.openrouter if path.startswith("/api/") else plane.openai
+        reply = AsgiReply(send, plane.limits.client_stall_s)
         asked = read_headers(scope["headers"], path.startswith("/api/"))
         try:
-            principal = await self._authenticate(asked)
+            principal = await plane.authentication.check(asked.authorization, twice=asked.twice)
             if found is not None and scope["method"] == "POST":
                 await self._call(asked, principal, found[0], found[1], receive, reply)
             elif path == "/v1/explain" and scope["method"] == "POST":
@@ -152,28 +158,21 @@ class DataPlaneApp:
                 "Try again shortly.", retry_after_s=2,
             ), reply)
 
-    # --- who
+    async def stop(self) -> None:
+        """End the calls that are still in flight, their money settled: what the server left behind, or was told to.
 
-    async def _authenticate(self, asked: _Asked) -> Principal:
-        """Gate 1. A wrong checksum never reaches the store; a presented token is never echoed."""
-        header = asked.authorization
-        if header is None:
-            raise Refused(_invalid_token("No access token was sent."))
-        if asked.twice:
-            raise Refused(_invalid_token("More than one Authorization header was sent."))
-        scheme, _, token = header.partition(b" ")
-        token = token.strip()
-        if scheme.lower() != b"bearer" or not tokens.is_well_formed(token):
-            hint = "This is no Ownkey access token."
-            if token.startswith((b"sk-", b"AIza")):
-                hint = "This is a provider key, not an Ownkey access token; it was not used."
-            raise Refused(_invalid_token(hint))
-        principal = await self._plane.directory.load_principal(tokens.digest(token))
-        if principal is None or (
-            principal.expires_at_ms is not None and principal.expires_at_ms <= self._plane.clock.now_ms()
-        ):
-            raise Refused(_invalid_token("The access token is unknown, revoked or expired."))
-        return principal
+        A call that was cancelled already only has to settle; one that was not is cancelled after a moment.
+        """
+        for cancel in (False, True):
+            calls = tuple(self._calls)
+            if not calls:
+                return
+            if cancel:
+                for call in calls:
+                    call.cancel()
+            await asyncio.wait(calls, timeout=SETTLE_S)
+
+    # --- who
 
     async def _workspace(self, asked: _Asked, principal: Principal) -> WorkspaceState:
         """The workspace comes from the token; a service token names it."""
@@ -224,9 +223,11 @@ class DataPlaneApp:
             task = asyncio.current_task()
             assert task is not None
             watcher = asyncio.ensure_future(watch_for_hang_up(receive, reply, task))
+            self._calls.add(task)
             try:
                 await self._plane.gateway.complete(request, reply)
             finally:
+                self._calls.discard(task)
                 watcher.cancel()
         finally:
             self._in_flight -= 1
@@ -256,8 +257,9 @@ class DataPlaneApp:
             )) from error
 
     def _shed(self, workspace_id: str) -> None:
-        limit = self._plane.limits.in_flight
-        if self._in_flight >= limit or self._by_workspace.get(workspace_id, 0) >= max(1, limit // 2):
+        limits = self._plane.limits
+        full = self._in_flight >= limits.in_flight
+        if full or self._by_workspace.get(workspace_id, 0) >= limits.in_flight_per_workspace:
             raise Refused(Refusal(
                 Code.PROVIDER_UNAVAILABLE, "Too many calls are in flight here; this one was not begun.",
                 "Try again shortly.", retry_after_s=1,
@@ -315,13 +317,6 @@ class DataPlaneApp:
             headers.append(("retry-after", str(refusal.retry_after_s)))
         await reply.start(fields.status, headers)
         await reply.finish(dialect.encode_error(fields))
-
-
-def _invalid_token(sentence: str) -> Refusal:
-    return Refusal(
-        Code.INVALID_TOKEN, sentence,
-        "Send `Authorization: Bearer ok_…` with an access token of this deployment (`ownkey token add`).",
-    )
 
 
 def _endpoint_of(body: bytes, product: Product, task: str | None) -> Endpoint:

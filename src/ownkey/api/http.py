@@ -9,7 +9,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-CLIENT_PROGRESS_S = 60.0
+CLIENT_STALL_S = 60.0
 
 
 class BodyTooLarge(Exception):
@@ -52,12 +52,16 @@ async def read_body(receive: Receive, limit_bytes: int, idle_s: float) -> bytes:
 
 
 class AsgiReply:
-    """The gateway's Reply over ASGI. The head goes out with the first body bytes."""
+    """The gateway's Reply over ASGI. The head goes out with the first body bytes.
 
-    __slots__ = ("_head", "_send", "_started", "cancel_on_gone", "finished", "gone")
+    A caller who takes nothing for `stall_s` while bytes wait for it counts as gone, like one who hung up.
+    """
 
-    def __init__(self, send: Send) -> None:
+    __slots__ = ("_head", "_send", "_stall_s", "_started", "cancel_on_gone", "finished", "gone")
+
+    def __init__(self, send: Send, stall_s: float = CLIENT_STALL_S) -> None:
         self._send = send
+        self._stall_s = stall_s
         self._head: Message | None = None
         self._started = False
         self.gone = False
@@ -65,31 +69,32 @@ class AsgiReply:
         self.finished = False
 
     async def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        assert not self._started, "an answer has one head"
         self._head = {
             "type": "http.response.start", "status": status,
             "headers": [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers],
         }
 
     async def write(self, data: bytes) -> None:
-        if self.gone:
-            return
-        await self._send_head()
-        async with asyncio.timeout(CLIENT_PROGRESS_S):
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._put(data, more_body=True)
 
     async def finish(self, data: bytes = b"") -> None:
         self.finished = True
-        if self.gone:
-            return
         if self._head is not None and not self._started:
             self._head["headers"].append((b"content-length", str(len(data)).encode()))
-        await self._send_head()
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        await self._put(data, more_body=False)
 
-    async def _send_head(self) -> None:
-        if self._head is not None and not self._started:
-            self._started = True
-            await self._send(self._head)
+    async def _put(self, data: bytes, *, more_body: bool) -> None:
+        if self.gone:
+            return
+        try:
+            async with asyncio.timeout(self._stall_s):
+                if self._head is not None and not self._started:
+                    self._started = True
+                    await self._send(self._head)
+                await self._send({"type": "http.response.body", "body": data, "more_body": more_body})
+        except OSError:  # also a TimeoutError; ASGI servers may raise it for a caller who is gone
+            self.gone = True
 
 
 async def watch_for_hang_up(receive: Receive, reply: AsgiReply, call: "asyncio.Task[Any]") -> None:

@@ -199,6 +199,19 @@ _BYTE_LEVEL = re.compile(
 _NOT_BYTE_LEVEL = re.compile(r"google/(palm|lyria).*")
 
 
+# They bill reasoning that a chat answer does not show, or shows as a summary: OpenAI's reasoning models (docs,
+# "Reasoning"), Gemini's thoughts (docs, "Thinking": on by default from 2.5 on), Grok's; and what a router chooses.
+_HIDES_REASONING = re.compile(
+    r"~?(openai/(o\d|gpt-[5-9]|gpt-oss|codex).*|google/gemini-(2\.5|[3-9]).*|x-ai/grok-[3-9].*|anthropic/claude-.*:thinking"
+    r"|openrouter/.*)"
+)
+
+
+def hides_reasoning(slug: str) -> bool:
+    """Whether output may be billed that no reader of the answer sees, so that its bytes bound nothing."""
+    return _HIDES_REASONING.fullmatch(slug) is not None
+
+
 @lru_cache(maxsize=4_096)
 def _look_up(full: str) -> tuple[_Family | None, bool]:
     """The row of "author/name", and whether its tokenizer is byte-level. Callers choose names, so it is bounded."""

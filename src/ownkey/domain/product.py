@@ -60,11 +60,9 @@ class RoutingLimits:
     response_s: float = 60.0
     stall_s: float = 20.0
     tail_s: float = 2.0
-    keepalive_after_s: float = 15.0
     drain_s: float = 30.0
     retry_wait_max_s: float = 2.0
     last_route_retries: int = 1
-    direct_retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

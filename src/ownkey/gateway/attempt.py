@@ -5,40 +5,50 @@ answer is handed back to the caller of `run`, who books it first and delivers it
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ownkey.domain.booking import AttemptEnd, HoldGranted
 from ownkey.domain.bounds import RequestShape, estimate_input_tokens
+from ownkey.domain.errors import StoreError
 from ownkey.domain.exchange import Origin
 from ownkey.domain.failures import Failure, FailureClass, UpstreamError
+from ownkey.domain.models import hides_reasoning
 from ownkey.domain.money import format_usd
-from ownkey.domain.product import Product
+from ownkey.domain.product import Product, RoutingLimits
 from ownkey.domain.receipts import AttemptRecord
+from ownkey.domain.routing import Funding
 from ownkey.domain.wire import Edits, Seen
 from ownkey.gateway.calls import CallLog, Progress
 from ownkey.gateway.codecs import EventEncoder
 from ownkey.gateway.outcome import Outcome, decide_outcome
 from ownkey.gateway.plan import Plan, Planned
-from ownkey.gateway.ports import Clock, Opener, Reply, Upstream, UpstreamResponse
+from ownkey.gateway.ports import Clock, Journal, Opener, Reply, Upstream, UpstreamResponse
 from ownkey.gateway.relay import PassthroughRelay, Relay, TranslatedRelay
 
-WHOLE_LIMIT_BYTES = 64 * 1024 * 1024
+RESPONSE_LIMIT_BYTES = 64 * 1024 * 1024
 ERROR_LIMIT_BYTES = 1024 * 1024
 ERROR_BODY_S = 10.0
 END_OF_BODY_S = 0.02
+READS_AFTER_END = 3
+ARRIVED_S = 0.002
+READS_BEFORE_LEAVING = 100
+JOURNAL_EVERY_S = 5.0
 MAX_DRAINS = 64
 
 
 @dataclass(slots=True)
 class AttemptResult:
-    """`body` is a whole answer; `tail` the last frames of a stream: both wait until the end is booked."""
+    """`body` is a whole answer; `tail` the last frames of a stream: both wait until the end is booked. `gone`: the
+    caller hung up; `stopped`: this process is stopping."""
 
     record: AttemptRecord
     end: AttemptEnd | None
     failure: Failure | None
     seen: Seen
     gone: bool = False
+    stopped: bool = False
     committed: bool = False
     unopenable: bool = False
     bug: Exception | None = None
@@ -57,11 +67,20 @@ class Unopenable(Exception):
     """The credential's ciphertext cannot be opened."""
 
 
+def take_cancellation() -> None:
+    """This task was cancelled and goes on to settle. Python counts cancellations, and a count left standing would
+    break every later `asyncio.timeout` of the task (3.11: it compares with zero)."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
 class Runner:
     """Sends attempts. One instance serves every call of the process."""
 
     def __init__(
-        self, *, product: Product, origins: Mapping[str, Origin], opener: Opener, upstream: Upstream, clock: Clock
+        self, *, product: Product, origins: Mapping[str, Origin], opener: Opener, upstream: Upstream, clock: Clock,
+        journal: Journal, response_limit_bytes: int = RESPONSE_LIMIT_BYTES,
     ) -> None:
         self._product = product
         self._limits = product.routing
@@ -69,6 +88,8 @@ class Runner:
         self._opener = opener
         self._upstream = upstream
         self._clock = clock
+        self._journal = journal
+        self._limit_bytes = response_limit_bytes
         self.drains = 0
 
     async def run(
@@ -76,11 +97,13 @@ class Runner:
     ) -> AttemptResult:
         """One attempt under its hold. `others`: another attempt could still answer. Never raises for what an
         upstream or a caller does; the result carries the end to be booked."""
-        progress = Progress()
+        progress = Progress(hold)
+        if planned.funding is Funding.CREDITS:
+            progress.journal_at = self._clock.monotonic() + JOURNAL_EVERY_S
         answer = _Answer()
         started_ms = log.elapsed_ms(self._clock.monotonic())
         failure: Failure | None = None
-        gone = unopenable = False
+        unopenable = stopped = False
         bug: Exception | None = None
         reply.cancel_on_gone = planned.provider.stops_billing(planned.native_model)
         try:
@@ -96,13 +119,13 @@ class Runner:
                 bug = error
                 failure = Failure(FailureClass.BAD_OUTPUT, "internal error")
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-            gone = True
+            take_cancellation()
+            stopped = not reply.gone
+            if stopped:
+                failure = Failure(FailureClass.NETWORK, "this server is stopping")
         finally:
             reply.cancel_on_gone = True
-        gone = gone or reply.gone
+        gone = reply.gone
         outcome = self._outcome(planned, hold, progress, failure, gone)
         record = self._record(log, planned, hold, n, progress, failure, outcome, started_ms, gone)
         end = AttemptEnd(
@@ -110,9 +133,9 @@ class Runner:
             outcome.delivered_cost_nusd, outcome.maybe_billed, progress.seen.content_bytes, self._clock.now_ms(),
         )
         return AttemptResult(
-            record, end, failure, progress.seen, gone=gone, committed=progress.committed, unopenable=unopenable,
-            bug=bug,
-            first_content_ms=progress.first_content_ms, body=answer.body, tail=answer.tail,
+            record, end, failure, progress.seen, gone=gone, stopped=stopped, committed=progress.committed,
+            unopenable=unopenable, bug=bug, first_content_ms=progress.first_content_ms, body=answer.body,
+            tail=answer.tail,
         )
 
     async def deliver(self, log: CallLog, planned: Planned, result: AttemptResult, reply: Reply) -> None:
@@ -151,9 +174,7 @@ class Runner:
             progress.status = response.status
             progress.request_id = request_id(response.headers)
             if response.status != 200:
-                text = await response.read_all(
-                    min(ERROR_BODY_S, max(0.1, log.deadline - self._clock.monotonic())), ERROR_LIMIT_BYTES
-                )
+                text = await self._error_body(response, log)
                 failure = planned.provider.decode_failure(response.status, response.headers, text)
                 return explain_no_endpoints(failure, log, planned)
             if call.stream:
@@ -161,6 +182,15 @@ class Runner:
             return await self._whole(log, planned, response, progress, answer, answer_by)
         finally:
             response.close()
+
+    async def _error_body(self, response: UpstreamResponse, log: CallLog) -> bytes:
+        """What an error says; nothing if it breaks off: its status alone says enough."""
+        try:
+            return await response.read_all(
+                min(ERROR_BODY_S, max(0.1, log.deadline - self._clock.monotonic())), ERROR_LIMIT_BYTES
+            )
+        except UpstreamError:
+            return b""
 
     def _body(self, log: CallLog, planned: Planned, hold: HoldGranted) -> bytes:
         call, plan = log.call, log.plan
@@ -187,7 +217,7 @@ class Runner:
         self, log: CallLog, planned: Planned, response: UpstreamResponse, progress: Progress, answer: _Answer,
         answer_by: float,
     ) -> Failure | None:
-        body = await response.read_all(max(0.1, answer_by - self._clock.monotonic()), WHOLE_LIMIT_BYTES)
+        body = await response.read_all(max(0.1, answer_by - self._clock.monotonic()), self._limit_bytes)
         if planned.mode == "passthrough":
             progress.seen = planned.codec.observe_whole(body)
             answer.body = body
@@ -221,21 +251,20 @@ class Runner:
         """Read to the end, holding everything back until the first content; None: a whole answer, or nobody is
         there to read it any more."""
         seen, pending = relay.seen, b""
-        moved_at, moved_bytes = self._clock.monotonic(), 0
+        patience = _Patience(self._limits, log.deadline, first_by, self._clock.monotonic())
         while True:
             now = self._clock.monotonic()
-            if seen.content_bytes != moved_bytes:
-                moved_at, moved_bytes = now, seen.content_bytes
-            if reply.gone and not drain.begin(now + self._limits.drain_s):
+            if reply.gone and (reply.cancel_on_gone or not drain.begin(now + self._limits.drain_s)):
+                await read_what_came(response, relay)
                 return None
-            until = self._wait_until(log, seen, now, moved_at, first_by, drain.until)
             try:
-                chunk = await response.read_chunk(max(0.001, until - now))
+                chunk = await read_in_time(response, patience.until(seen, now, drain.until) - now)
             except UpstreamError as error:
                 if seen.complete:
                     answer.tail = pending + relay.eof()
                     return None
                 if error.timeout:
+                    await read_what_came(response, relay)
                     return timeout_failure(seen, log, self._clock.monotonic())
                 raise
             pending += relay.feed(chunk) if chunk else relay.eof()
@@ -245,25 +274,38 @@ class Runner:
                 await reply.start(200, answer_headers(log, planned, "text/event-stream; charset=utf-8"))
             if seen.failure is None and (seen.ended or not chunk):
                 if chunk:
-                    await _read_to_end(response)
+                    await read_to_end(response)
                 answer.tail = pending
                 return None
             if progress.committed and pending and not reply.gone:
-                await reply.write(pending)
+                before = self._clock.monotonic()
+                try:
+                    await reply.write(pending)
+                except asyncio.CancelledError:
+                    await read_what_came(response, relay)
+                    raise
+                patience.extend(self._clock.monotonic() - before)
+                pending = b""
+                if progress.journal_at is not None and now >= progress.journal_at:
+                    progress.journal_at = now + JOURNAL_EVERY_S
+                    await self._write_journal(log, planned, progress)
+            if reply.gone:
                 pending = b""
             if seen.failure is not None:
+                progress.unread = bool(chunk) and seen.failure.cls is FailureClass.NETWORK
                 return seen.failure
+            if len(pending) > self._limit_bytes:
+                progress.unread = True
+                return Failure(FailureClass.NETWORK, "too much before the first content", status=200)
 
-    def _wait_until(
-        self, log: CallLog, seen: Seen, now: float, moved_at: float, first_by: float, drain_by: float | None
-    ) -> float:
-        if seen.complete:
-            until = now + self._limits.tail_s
-        elif seen.content:
-            until = min(log.deadline, moved_at + self._limits.stall_s)
-        else:
-            until = first_by
-        return until if drain_by is None else min(until, drain_by)
+    async def _write_journal(self, log: CallLog, planned: Planned, progress: Progress) -> None:
+        """Should this process die, credits pay for what was delivered until now, and for no more."""
+        if_cut = self._outcome(planned, progress.hold, progress, Failure(FailureClass.NETWORK, ""), gone=False)
+        with contextlib.suppress(StoreError):  # the delivery goes on; a journal that is behind charges less
+            await self._journal.journal_delivery(
+                log.request.workspace.id, progress.hold.hold_id, progress.seen.content_bytes,
+                if_cut.delivered_cost_nusd,
+            )
 
     async def _not_a_stream(
         self, planned: Planned, response: UpstreamResponse, progress: Progress, kind: str
@@ -299,9 +341,11 @@ class Runner:
         if failure is None and gone and not seen.complete:
             failure = Failure(FailureClass.NETWORK, "the caller hung up")
         final = seen.usage is not None and (seen.complete or planned.codec.wire.startswith("openai."))
+        bills_on = not seen.complete and not planned.provider.stops_billing(planned.native_model)
         return decide_outcome(
             seen=seen, failure=failure, sent=progress.sent, final_usage=final, price=planned.price,
             terms=planned.terms, output_limit=hold.output_limit,
+            unseen=bills_on or progress.unread or hides_reasoning(planned.slug),
         )
 
     def _record(
@@ -325,6 +369,34 @@ class Runner:
         )
 
 
+class _Patience:
+    """Until when the next bytes are waited for. What a slow caller takes is not the upstream's time."""
+
+    def __init__(self, limits: RoutingLimits, deadline: float, first_by: float, now: float) -> None:
+        self._limits = limits
+        self._deadline = deadline
+        self._first_by = first_by
+        self._moved_at = now
+        self._moved_bytes = 0
+        self._complete_at: float | None = None
+
+    def until(self, seen: Seen, now: float, drain_by: float | None) -> float:
+        if seen.complete:
+            if self._complete_at is None:
+                self._complete_at = now
+            return self._complete_at + self._limits.tail_s
+        self._complete_at = None
+        if seen.content_bytes != self._moved_bytes:
+            self._moved_at, self._moved_bytes = now, seen.content_bytes
+        until = min(self._deadline, self._moved_at + self._limits.stall_s) if seen.content else self._first_by
+        return until if drain_by is None else min(until, drain_by)
+
+    def extend(self, by_s: float) -> None:
+        self._moved_at += by_s
+        if self._complete_at is not None:
+            self._complete_at += by_s
+
+
 class _Drain:
     """Reading on after a hang-up, because this provider bills to the end anyway: bounded in time and number."""
 
@@ -346,11 +418,31 @@ class _Drain:
             self._runner.drains -= 1
 
 
-async def _read_to_end(response: UpstreamResponse) -> None:
+async def read_in_time(response: UpstreamResponse, left_s: float) -> bytes:
+    """The next bytes; a time that is over is over, however fast the next bytes come."""
+    if left_s <= 0:
+        raise UpstreamError("no time left", sent=True, received=True, timeout=True)
+    return await response.read_chunk(left_s)
+
+
+async def read_what_came(response: UpstreamResponse, relay: Relay) -> None:
+    """Before a stream is left: what has arrived is billed, so it is counted, though nobody will read it."""
+    try:
+        for _ in range(READS_BEFORE_LEAVING):
+            chunk = await response.read_chunk(ARRIVED_S)
+            if not chunk:
+                return
+            relay.feed(chunk)
+    except UpstreamError:
+        return
+
+
+async def read_to_end(response: UpstreamResponse) -> None:
     """After the last event the body usually ends at once: then the connection can be used again."""
     try:
-        while await response.read_chunk(END_OF_BODY_S):
-            pass
+        for _ in range(READS_AFTER_END):
+            if not await response.read_chunk(END_OF_BODY_S):
+                return
     except UpstreamError:
         return
 

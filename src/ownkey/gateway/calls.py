@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ownkey.domain.booking import CapFigures
+from ownkey.domain.booking import AttemptEnd, CapFigures, HoldGranted
 from ownkey.domain.receipts import AttemptRecord, Basis, CapView, HoldState, Receipt, Skip, add_usage
 from ownkey.domain.refusals import Refusal
 from ownkey.domain.routing import Funding, Route
@@ -14,6 +14,7 @@ from ownkey.gateway.codecs import Call, Dialect
 from ownkey.gateway.words import to_iso
 
 if TYPE_CHECKING:
+    from ownkey.gateway.attempt import AttemptResult
     from ownkey.gateway.plan import Plan, Planned
 
 MAX_LABEL = 200
@@ -57,12 +58,31 @@ class CallLog:
     notes: list[str] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     cap_before: CapFigures | None = None
-    row: str | None = None
+    due: AttemptEnd | None = None
+    """The end of the hold that is open now, to be booked whatever happens next."""
+    committed: bool = False
+    """The caller has got a part of an answer."""
+    booked: bool = False
+    """The receipt is written: the call's figures are final."""
 
     def elapsed_ms(self, now: float) -> int:
         return max(0, int((now - self.started) * 1000))
 
-    def receipt(self, now: float, price_version: int) -> Receipt:
+    def take(self, planned: "Planned", result: "AttemptResult") -> None:
+        """An attempt is over: its record, and its end to be booked."""
+        self.attempts.append(result.record)
+        self.due = result.end
+        if result.committed:
+            self.committed = True
+            self.serve(planned, result)
+
+    def serve(self, planned: "Planned", result: "AttemptResult") -> None:
+        """This attempt is the one the caller heard."""
+        self.served = planned
+        self.served_model = result.seen.model or planned.native_model
+        self.first_content_ms = result.first_content_ms
+
+    def receipt(self, now: float) -> Receipt:
         """The receipt as known now; the books fill in what they moved."""
         request, served = self.request, self.served
         last = self.attempts[-1] if self.attempts else None
@@ -94,7 +114,7 @@ class CallLog:
             project=_label(request.project),
             conversation=_label(request.conversation),
             member=_label(request.member),
-            row=self.row if plan is None else plan.decision.row,
+            row=None if plan is None else plan.decision.row,
             funding=funding,
             route=route,
             provider=provider,
@@ -106,7 +126,7 @@ class CallLog:
             usage=add_usage(usages),
             cost_nusd=None if len(known) < len(costs) else sum(known),
             basis=_basis(self.attempts),
-            price_version=price_version if self.attempts else None,
+            price_version=plan.price_version if plan is not None and self.attempts else None,
             cap=None if cap is None else CapView(
                 cap.period_key, cap.cap_nusd, cap.spent_nusd, cap.spent_nusd, to_iso(cap.resets_at_ms)
             ),
@@ -134,7 +154,10 @@ def _label(text: str | None) -> str | None:
 
 @dataclass(slots=True)
 class Progress:
-    """One attempt's live state, readable when the task is cancelled in the middle."""
+    """One attempt's live state, readable when the task is cancelled in the middle. `unread`: the provider was saying
+    more when its answer was given up as unreadable. `journal_at`: when its delivery is written down next."""
+
+    hold: HoldGranted
 
     seen: Seen = field(default_factory=Seen)
     sent: bool = False
@@ -142,5 +165,5 @@ class Progress:
     request_id: str | None = None
     committed: bool = False
     first_content_ms: int | None = None
-    final_usage: bool = False
-    late: bool = False
+    unread: bool = False
+    journal_at: float | None = None

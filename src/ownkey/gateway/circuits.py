@@ -36,10 +36,8 @@ class Circuits:
         self._trials: OrderedDict[str, float] = OrderedDict()
 
     def why_skipped(self, key: Key, now: float) -> str | None:
-        """Why this route is skipped now, as the end of a sentence; None if it may be tried.
-
-        When an open circuit's time is over this call is its trial: the others go on skipping meanwhile.
-        """
+        """Why this route is skipped now, as the end of a sentence; None if it may be tried. Changes nothing that
+        another call could see."""
         off = self._models_off.get(key)
         if off is not None:
             if now < off[0]:
@@ -52,11 +50,17 @@ class Circuits:
             return f"circuit open after {circuit.why}, {circuit.open_until - now:.1f} s left"
         return None
 
-    def begin_trial(self, key: Key, now: float) -> None:
-        """The route is about to be tried; while an open circuit's trial runs, the others go on skipping it."""
+    def begin(self, key: Key, unhealthy: bool, now: float) -> None:
+        """The route is about to be tried. While an open circuit's trial runs the others go on skipping it, and an
+        unhealthy key's next trial waits its turn."""
         circuit = self._circuits.get(key)
         if circuit is not None and circuit.open_until and now >= circuit.open_until:
             circuit.open_until = now + circuit.opened_for_s
+        if unhealthy:
+            self._trials[key[1]] = now
+            self._trials.move_to_end(key[1])
+            if len(self._trials) > MAX_CIRCUITS:
+                self._trials.popitem(last=False)
 
     def record_success(self, key: Key) -> None:
         self._circuits.pop(key, None)
@@ -86,21 +90,7 @@ class Circuits:
     def may_try_unhealthy(self, credential_id: str, now: float) -> bool:
         """One call per 30 s is let through on an unhealthy key that has no substitute."""
         last = self._trials.get(credential_id)
-        if last is not None and now - last < TRIAL_EVERY_S:
-            return False
-        self._trials[credential_id] = now
-        self._trials.move_to_end(credential_id)
-        if len(self._trials) > MAX_CIRCUITS:
-            self._trials.popitem(last=False)
-        return True
-
-    def forget(self, credential_id: str) -> None:
-        """A good Test or a replaced credential starts afresh."""
-        self._trials.pop(credential_id, None)
-        for key in [k for k in self._circuits if k[1] == credential_id]:
-            del self._circuits[key]
-        for key in [k for k in self._models_off if k[1] == credential_id]:
-            del self._models_off[key]
+        return last is None or now - last >= TRIAL_EVERY_S
 
     def shortest_wait_s(self, keys: tuple[Key, ...], now: float) -> float | None:
         """The shortest remaining wait among these routes; None if none is open."""

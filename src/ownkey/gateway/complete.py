@@ -5,32 +5,33 @@
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from ownkey.domain.booking import AttemptEnd, HoldGranted, HoldRefused, HoldRequest
 from ownkey.domain.errors import StoreError
-from ownkey.domain.failures import Failure, FailureClass
+from ownkey.domain.failures import Failure
 from ownkey.domain.product import Payers, Product
-from ownkey.domain.receipts import AttemptRecord, Basis, HoldState, Receipt, Skip
+from ownkey.domain.receipts import Basis, HoldState, Skip
 from ownkey.domain.refusals import Code, Refusal, Refused
 from ownkey.domain.routing import After, Mark, Route, Step, decide_after
 from ownkey.domain.wire import BadRequest, ErrorFields
 from ownkey.domain.workspace import Health
 from ownkey.gateway import words
-from ownkey.gateway.attempt import AttemptResult, Runner
+from ownkey.gateway.attempt import AttemptResult, Runner, take_cancellation
 from ownkey.gateway.calls import CallLog, CallRequest
 from ownkey.gateway.circuits import Circuits
 from ownkey.gateway.codecs import Provider
 from ownkey.gateway.context import encode_context
-from ownkey.gateway.outcome import Outcome
 from ownkey.gateway.plan import Plan, PlanInputs, Planned, check_feature, find_task, make_plan
 from ownkey.gateway.ports import Books, Clock, Directory, HealthLog, Prices, Reply
 
 HOLD_GRACE_MS = 60_000
 OVERLOAD_RETRY_S = 0.25
+RETRY_JITTER = 0.1
 
 logger = logging.getLogger("ownkey")
 
@@ -54,7 +55,7 @@ class House:
 
 
 async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
-    """Finish `work` even if this task is cancelled meanwhile, then let the cancellation go on.
+    """Finish `work` even if this task is cancelled meanwhile, and raise Disturbed then.
 
     Money that has begun to move is always brought to an end; a hang-up waits for it.
     """
@@ -67,6 +68,7 @@ async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
             if task.cancelled():
                 raise
             cancelled = error
+            take_cancellation()
         except Exception:  # noqa: BLE001 - task.result() below raises it, after the bookkeeping here
             break
     if cancelled is not None and task.exception() is None:
@@ -82,6 +84,10 @@ class Disturbed(Exception):
         self.result = result
 
 
+class Interrupted(Exception):
+    """The caller hung up, or this process is stopping: nothing more is sent for this call."""
+
+
 class Gateway:
     """The use case. One instance serves every call of the process."""
 
@@ -89,24 +95,39 @@ class Gateway:
         self._house = house
 
     async def complete(self, request: CallRequest, reply: Reply) -> None:
-        """Answer one call. Whatever happens, its holds end, and it leaves a receipt."""
+        """Answer one call. Whatever happens, its holds end, and it leaves a receipt.
+
+        Raises StoreError where the books cannot be written and the caller has heard nothing yet.
+        """
         log = self._open_log(request)
+        try:
+            await self._answer(log, reply)
+        except StoreError:
+            if not log.committed:
+                raise
+            await reply.finish(self._stream_error(log, words.books_closed()))
+
+    async def _answer(self, log: CallLog, reply: Reply) -> None:
         try:
             await self.admit(log)
             await self._try_in_turn(log, reply)
-        except Gone as gone:
-            await self._refuse(log, gone.refusal, gone.end, reply)
         except Refused as refused:
-            await self._refuse(log, refused.refusal, None, reply)
+            await self._refuse(log, refused.refusal, reply)
         except StoreError:
             raise
+        except (Interrupted, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError):
+                take_cancellation()
+            if not log.booked:
+                await self._refuse(log, words.interrupted(reply.gone), reply)
         except Exception:
             logger.exception("unexpected error in call %s", log.id)
-            await self._refuse(log, _internal(log), None, reply)
+            if not log.booked:
+                await self._refuse(log, words.internal(log.id), reply)
 
     async def refuse(self, request: CallRequest, refusal: Refusal, reply: Reply) -> None:
         """A call whose body the door could not read: refused with a receipt, like any other."""
-        await self._refuse(self._open_log(request), refusal, None, reply)
+        await self._refuse(self._open_log(request), refusal, reply)
 
     def _open_log(self, request: CallRequest) -> CallLog:
         clock = self._house.clock
@@ -142,38 +163,46 @@ class Gateway:
             product=house.product, providers=house.providers, workspace=workspace, platform=platform, money=money,
             prices=house.prices.current(), dialect=request.dialect.name, call=call, task=task,
             now=house.clock.monotonic(), now_ms=log.at_ms, unusable=unusable,
+            is_flagged=house.prices.is_flagged,
         )
-        log.plan = make_plan(inputs, house.circuits)
-        if log.plan.decision.incident:
+        plan = log.plan = make_plan(inputs, house.circuits)
+        if plan.refusal is not None:
+            raise Refused(plan.refusal)
+        if plan.decision.incident:
             log.notes.append("the saved key cannot be opened; credits paid instead")
-        return log.plan
+        return plan
 
     async def _try_in_turn(self, log: CallLog, reply: Reply) -> None:
         """The one attempt loop. Returns when the caller has its answer; raises Refused if nothing answers."""
         house, plan = self._house, log.plan
         assert plan is not None
-        index, tries, retried, unusable = 0, 0, False, frozenset[str]()
+        index, tries, tries_here, unusable = 0, 0, 0, frozenset[str]()
         while True:
             planned = plan.attempts[index]
-            tries += 1
-            hold = await self._hold(log, planned, tries)
-            others = self._others_remain(plan, index, tries)
-            result = await house.runner.run(log, planned, hold, tries, reply, others)
+            tries, tries_here = tries + 1, tries_here + 1
+            hold = await self._hold(log, plan, planned, tries)
+            house.circuits.begin(planned.circuit, planned.trial, house.clock.monotonic())
+            result = await house.runner.run(log, planned, hold, tries, reply, self._others_remain(plan, index, tries))
+            log.take(planned, result)
             if result.bug is not None:
-                await self._confess(log, planned, result, reply)
+                logger.error("unexpected error in call %s", log.id, exc_info=result.bug)
+                await self._refuse(log, words.internal(log.id), reply)
                 return
+            if result.stopped:
+                raise Interrupted
             if result.unopenable:
-                await self._end_attempt(log, result)
+                await self._end_attempt(log)
                 unusable |= {planned.credential.id}
                 house.health.mark_undecryptable(planned.credential, house.clock.now_ms())
-                plan, index, retried = await self.admit(log, unusable), 0, False
+                plan, index, tries_here = await self.admit(log, unusable), 0, 0
                 continue
             if result.failure is None or result.gone:
                 self._remember_success(planned, result)
                 await self._finish(log, planned, result, reply)
                 return
             after = decide_after(
-                result.failure, planned.route, answer_started=result.committed, retried=retried,
+                result.failure, planned.route, answer_started=result.committed,
+                retried=tries_here > house.product.routing.last_route_retries,
                 fail_on_direct_auth=log.request.workspace.on_direct_auth_failure == "fail",
                 credits_on_key_failure=plan.decision.credits_on_key_failure,
             )
@@ -182,28 +211,27 @@ class Gateway:
             if following is None:
                 await self._give_up(log, planned, result, after, reply)
                 return
-            await self._end_attempt(log, result)
-            retried = following == index
+            await self._end_attempt(log)
             if wait_s:
                 await asyncio.sleep(wait_s)
-            index = following
+            if following != index:
+                index, tries_here = following, 0
 
     # --- holds
 
-    async def _hold(self, log: CallLog, planned: Planned, n: int) -> HoldGranted:
+    async def _hold(self, log: CallLog, plan: Plan, planned: Planned, n: int) -> HoldGranted:
         """Gate 6. Waits a little while only other calls' holds stand in the way. Raises Refused."""
         house = self._house
         product = house.product
         request = HoldRequest(
             hold_id=house.clock.new_id("hold"), workspace_id=log.request.workspace.id, call_id=log.id, attempt=n,
-            funding=planned.funding, terms=planned.terms, price_version=house.prices.current().version,
+            funding=planned.funding, terms=planned.terms, price_version=plan.price_version,
             at_ms=house.clock.now_ms(),
             expires_at_ms=log.at_ms + int((log.deadline - log.started) * 1000) + HOLD_GRACE_MS,
             timezone=log.request.workspace.timezone, shrink=product.shrink_to_fit,
             context=encode_context(log) if n == 1 else "",
             credits=product.credits if planned.route is Route.CREDITS else None,
-            key_failed=planned.route is Route.CREDITS and log.plan is not None
-            and log.plan.decision.credits_on_key_failure,
+            key_failed=planned.route is Route.CREDITS and plan.decision.credits_on_key_failure,
         )
         wait_until = min(log.deadline, house.clock.monotonic() + product.busy_wait_s)
         while True:
@@ -213,85 +241,63 @@ class Gateway:
                 return answer
             left_s = wait_until - house.clock.monotonic()
             if answer.code != Code.SPEND_CAP_BUSY or left_s <= 0:
-                raise self._hold_refused(log, planned, answer)
+                raise self._hold_refused(log, plan, planned, answer)
             await house.books.wait_for_room(request.workspace_id, left_s)
 
     async def _hold_once(self, request: HoldRequest, log: CallLog) -> HoldGranted | HoldRefused:
-        """A hold whose caller hung up while it was written is given back at once."""
+        """A granted hold is due from here on: whole, until its attempt knows better. One whose caller hung up while
+        it was written is given back."""
         try:
-            return await undisturbed(self._house.books.hold(request))
+            answer = await undisturbed(self._house.books.hold(request))
         except Disturbed as disturbed:
-            log.hung_up = True
-            granted = disturbed.result
-            end = None
-            if isinstance(granted, HoldGranted):
-                end = release(request.hold_id, request.workspace_id, self._house.clock.now_ms())
-            raise Gone(end) from disturbed
+            if isinstance(disturbed.result, HoldGranted):
+                log.due = release(request.hold_id, request.workspace_id, self._house.clock.now_ms())
+            raise Interrupted from disturbed
+        if isinstance(answer, HoldGranted):
+            log.due = whole(request, answer)
+        return answer
 
-    def _hold_refused(self, log: CallLog, planned: Planned, answer: HoldRefused) -> Refused:
+    def _hold_refused(self, log: CallLog, plan: Plan, planned: Planned, answer: HoldRefused) -> Refused:
         """The hold's code; but credits that cannot step in for a failed key leave the key's own code standing."""
-        retry_after_s = 1 + int(self._house.clock.chance() * 5)
-        refusal = words.hold_refused(answer, retry_after_s)
+        refusal = words.hold_refused(answer, 1 + int(self._house.clock.chance() * 5))
         if answer.cap is not None:
             log.cap_before = answer.cap
-        if planned.route is Route.CREDITS and log.attempts:
+        if planned.route is Route.CREDITS and plan.decision.credits_on_key_failure:
             log.skips.append(Skip(Route.CREDITS, planned.provider.id, planned.slug, refusal.message))
-            last = log.attempts[-1]
-            code = Code.CREDENTIAL_OUT_OF_FUNDS if last.failure == "funds" else Code.CREDENTIAL_REJECTED
-            failure = Failure(cls=_class_of(last), signal=last.signal, message=last.message, status=last.status)
-            refusal = words.all_failed(code, failure, Route.OPENROUTER, log.attempts, None)
-        return Refused(refusal)
+            refusal = words.key_failed(log.attempts, plan.unhealthy) or refusal
+        return Refused(words.with_attempts(refusal, log.attempts))
 
     # --- ends
 
     async def _finish(self, log: CallLog, planned: Planned, result: AttemptResult, reply: Reply) -> None:
         """The attempt answered, or the caller left: book it, write the receipt, then let the caller go."""
-        log.served = planned
+        log.serve(planned, result)
         log.status = 499 if result.gone and not result.seen.complete else 200
-        log.served_model = result.seen.model or planned.native_model
         log.finish_reason = result.seen.finish_reason
-        log.first_content_ms = result.first_content_ms
-        log.hung_up = log.hung_up or result.gone
-        log.attempts.append(result.record)
-        await self._end_call(log, result.end)
-        if not log.hung_up:
-            await self._house.runner.deliver(log, planned, result, reply)
+        await self._end_call(log, reply)
+        await self._house.runner.deliver(log, planned, result, reply)
 
     async def _give_up(
         self, log: CallLog, planned: Planned, result: AttemptResult, after: After, reply: Reply
     ) -> None:
-        """Nothing else can answer: say so in the caller's dialect, in the stream if it has begun."""
+        """Nothing else can answer."""
         assert result.failure is not None
-        log.attempts.append(result.record)
         retry_after_s = self._retry_after_s(log, result.failure) if after.code is Code.PROVIDER_UNAVAILABLE else None
-        refusal = words.all_failed(after.code, result.failure, planned.route, log.attempts, retry_after_s)
-        if result.committed:
-            log.refusal, log.status, log.served = refusal, 200, planned
-            log.served_model = result.seen.model or planned.native_model
-            log.first_content_ms = result.first_content_ms
-            await self._end_call(log, result.end)
-            await reply.finish(log.request.dialect.encode_stream_error(self.error_fields(log, refusal)))
-            return
-        await self._refuse(log, refusal, result.end, reply)
+        await self._refuse(
+            log, words.all_failed(after.code, result.failure, planned.route, log.attempts, retry_after_s), reply
+        )
 
-    async def _confess(self, log: CallLog, planned: Planned, result: AttemptResult, reply: Reply) -> None:
-        """A bug of ours in the middle of an attempt: the hold ends, the receipt says so, the log has the trace."""
-        logger.error("unexpected error in call %s", log.id, exc_info=result.bug)
-        log.attempts.append(result.record)
-        refusal = _internal(log)
-        if not result.committed:
-            await self._refuse(log, refusal, result.end, reply)
-            return
-        log.refusal, log.status, log.served = refusal, 200, planned
-        await self._end_call(log, result.end)
-        await reply.finish(log.request.dialect.encode_stream_error(self.error_fields(log, refusal)))
-
-    async def _refuse(self, log: CallLog, refusal: Refusal, end: AttemptEnd | None, reply: Reply) -> None:
+    async def _refuse(self, log: CallLog, refusal: Refusal, reply: Reply) -> None:
+        """The call's last word is no: book what is due, then say so in the caller's dialect, in the stream if it has
+        begun."""
         log.refusal = refusal
         fields = self.error_fields(log, refusal)
-        log.status = fields.status
-        await self._end_call(log, end)
-        headers = [("content-type", "application/json"), *self.receipt_headers(log)]
+        log.status = 200 if log.committed else fields.status
+        await self._end_call(log, reply)
+        if log.committed:
+            await reply.finish(self._stream_error(log, refusal))
+            return
+        headers = [("content-type", "application/json"), *receipt_headers(log)]
         if fields.retry_after_s is not None:
             headers.append(("retry-after", str(fields.retry_after_s)))
         if fields.status == 502 or (log.attempts and log.attempts[-1].failure == "bad_output"):
@@ -299,23 +305,23 @@ class Gateway:
         await reply.start(fields.status, headers)
         await reply.finish(log.request.dialect.encode_error(fields))
 
-    async def _end_attempt(self, log: CallLog, result: AttemptResult) -> None:
-        log.attempts.append(result.record)
-        if result.end is not None:
-            try:
-                await undisturbed(self._house.books.end_attempt(result.end))
-            except Disturbed as disturbed:
-                log.hung_up = True
-                raise Gone(None) from disturbed
-
-    async def _end_call(self, log: CallLog, end: AttemptEnd | None) -> Receipt:
-        house = self._house
-        receipt = log.receipt(house.clock.monotonic(), house.prices.current().version)
+    async def _end_attempt(self, log: CallLog) -> None:
+        """Book an attempt that another will follow. Raises Interrupted if nobody waits for that one."""
+        assert log.due is not None
         try:
-            return await undisturbed(house.books.end_call(end, receipt))
+            await undisturbed(self._house.books.end_attempt(log.due))
         except Disturbed as disturbed:
-            log.hung_up = True
-            return cast(Receipt, disturbed.result)
+            log.due = None
+            raise Interrupted from disturbed
+        log.due = None
+
+    async def _end_call(self, log: CallLog, reply: Reply) -> None:
+        """Book what is due and the receipt, in one transaction. Once: what follows changes no figure."""
+        house = self._house
+        log.hung_up = log.hung_up or reply.gone
+        with contextlib.suppress(Disturbed):
+            await undisturbed(house.books.end_call(log.due, log.receipt(house.clock.monotonic())))
+        log.due, log.booked = None, True
 
     # --- what follows
 
@@ -340,11 +346,15 @@ class Gateway:
         match after.step:
             case Step.RETRY:
                 wait_s = retry_wait_s(failure)
-                if wait_s <= limits.retry_wait_max_s and now + wait_s < log.deadline:
-                    return index, wait_s
-            case Step.NEXT_ROUTE:
-                return (same_payer[0] if same_payer else None), 0.0
-            case Step.CREDITS:
+                jittered_s = wait_s * (1 + self._house.clock.chance() * RETRY_JITTER)
+                if wait_s <= limits.retry_wait_max_s and now + jittered_s < log.deadline:
+                    return index, jittered_s
+            case Step.NEXT_ROUTE if same_payer:
+                return same_payer[0], 0.0
+            case Step.NEXT_ROUTE if plan.unhealthy is None:
+                return None, 0.0
+            case Step.NEXT_ROUTE | Step.CREDITS:
+                # Behind a direct route stands the OpenRouter key; where that is known to fail, credits stand there.
                 return next((i for i in rest if plan.attempts[i].route is Route.CREDITS), None), 0.0
             case Step.NEXT_MODEL:
                 pass
@@ -362,7 +372,8 @@ class Gateway:
         return max(1, int(min(waits) + 0.999)) if waits else None
 
     def _remember_success(self, planned: Planned, result: AttemptResult) -> None:
-        if result.failure is None:
+        """Only what the provider said tells that a route works: a caller who left before proves nothing."""
+        if result.failure is None and (result.seen.content or result.seen.complete):
             self._house.circuits.record_success(planned.circuit)
             if planned.credential.health in (Health.REJECTED, Health.NO_FUNDS):
                 self._house.health.mark(planned.credential, Health.OK, "answered", self._house.clock.now_ms())
@@ -395,16 +406,8 @@ class Gateway:
             details=refusal.details,
         )
 
-    def receipt_headers(self, log: CallLog) -> list[tuple[str, str]]:
-        return receipt_headers(log)
-
-
-class Gone(Refused):
-    """The caller hung up between attempts: nothing more is sent, what is held is given back."""
-
-    def __init__(self, end: AttemptEnd | None) -> None:
-        super().__init__(Refusal(Code.PROVIDER_UNAVAILABLE, "The caller hung up before an answer.", "Nothing to fix."))
-        self.end = end
+    def _stream_error(self, log: CallLog, refusal: Refusal) -> bytes:
+        return log.request.dialect.encode_stream_error(self.error_fields(log, refusal))
 
 
 def receipt_headers(log: CallLog) -> list[tuple[str, str]]:
@@ -434,13 +437,6 @@ def check_rights(request: CallRequest, task: str | None) -> None:
         raise Refused(Refusal(Code.FORBIDDEN, why, "Use a token with the right to do this."))
 
 
-def _internal(log: CallLog) -> Refusal:
-    return Refusal(
-        Code.INTERNAL, "Something broke inside Ownkey; this call was ended and its money settled.",
-        f"Tell the operator the receipt {log.id}; the server's log has the rest.",
-    )
-
-
 def retry_wait_s(failure: Failure) -> float:
     """How long to wait before the same route's second try."""
     if failure.retry_after_ms is not None:
@@ -453,8 +449,9 @@ def release(hold_id: str, workspace_id: str, at_ms: int) -> AttemptEnd:
     return AttemptEnd(hold_id, workspace_id, HoldState.RELEASED, Basis.NONE, 0, 0, False, 0, at_ms)
 
 
-def _class_of(record: AttemptRecord) -> FailureClass:
-    return FailureClass(record.failure or "auth")
-
-
-__all__ = ["CallRequest", "Gateway", "House", "Outcome", "receipt_headers"]
+def whole(request: HoldRequest, granted: HoldGranted) -> AttemptEnd:
+    """The end of an attempt of which nothing is known but that it may have been sent."""
+    return AttemptEnd(
+        request.hold_id, request.workspace_id, HoldState.SETTLED, Basis.ESTIMATED,
+        None if request.terms is None else granted.bound_nusd, 0, True, 0, request.at_ms,
+    )

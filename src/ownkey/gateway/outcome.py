@@ -43,18 +43,20 @@ def decide_outcome(
     price: ModelPrice | None,
     terms: Terms | None,
     output_limit: int,
+    unseen: bool = False,
 ) -> Outcome:
     """The end of one attempt, by the table of the money contract.
 
     `failure` None: it answered. `final_usage`: `seen.usage` is the provider's last word, not an interim report.
     `terms` None: the model has no price and nothing was at stake. `output_limit` is what was granted and sent.
+    `unseen`: output may be billed that never came here (the provider goes on after a cut, or hides its reasoning).
     """
     if not sent or (failure is not None and failure.unbilled and not seen.content):
         return nothing_billed()
     if seen.usage is not None and final_usage:
         return _reported(seen, seen.usage, failure, price)
     if seen.content or (failure is None and seen.complete):
-        return _estimated(seen, price, terms, output_limit)
+        return _estimated(seen, price, terms, output_limit, unseen)
     if terms is None:
         return Outcome(HoldState.SETTLED, Basis.UNKNOWN, None, 0, maybe_billed=True, usage=None)
     bound = terms.bound_nusd(output_limit)
@@ -74,7 +76,9 @@ def _reported(seen: Seen, usage: Usage, failure: Failure | None, price: ModelPri
     return Outcome(HoldState.SETTLED, basis, cost, delivered, maybe_billed=False, usage=usage)
 
 
-def _estimated(seen: Seen, price: ModelPrice | None, terms: Terms | None, output_limit: int) -> Outcome:
+def _estimated(
+    seen: Seen, price: ModelPrice | None, terms: Terms | None, output_limit: int, unseen: bool
+) -> Outcome:
     """Content came, but no final usage: high for the cap, low for credits, both at most the hold."""
     last = seen.usage
     reported = last is not None and last.total_input > 0
@@ -88,8 +92,8 @@ def _estimated(seen: Seen, price: ModelPrice | None, terms: Terms | None, output
         return Outcome(HoldState.SETTLED, Basis.UNKNOWN, None, 0, maybe_billed=True, usage=high)
     bound = terms.bound_nusd(output_limit)
     # The input part of the bound stands in for a report that never came: nothing can be missed.
-    high_cost = terms.bound_nusd(min(seen.content_bytes, output_limit))
-    if reported:
+    high_cost = bound if unseen else terms.bound_nusd(min(seen.content_bytes, output_limit))
+    if reported and not unseen:
         computed = compute_cost_nusd(high, price)
         numerator, denominator = terms.factor
         high_cost = bound if computed is None else ceil_div(computed * numerator, denominator)

@@ -11,23 +11,20 @@ from ownkey.domain import bounds, ledger, models
 from ownkey.domain.booking import MoneyView
 from ownkey.domain.bounds import ModelLimits, Terms
 from ownkey.domain.conversation import ChatRequest, Untranslatable
+from ownkey.domain.entitlements import payer_state, standing
 from ownkey.domain.pricing import ModelPrice, PriceBook
 from ownkey.domain.product import Payers, Product, Task
 from ownkey.domain.receipts import Skip
 from ownkey.domain.refusals import Code, Refusal, Refused, refusal_for
 from ownkey.domain.routing import (
-    Entitled,
     Funding,
-    KeyState,
     PayerDecision,
-    PayerState,
     Route,
     decide,
 )
 from ownkey.domain.workspace import (
     Credential,
     CredentialStatus,
-    EntitlementState,
     Health,
     WorkspaceState,
 )
@@ -56,17 +53,25 @@ class Planned:
     terms: Terms | None
     output_limit: int
     circuit: Key
+    trial: bool = False
+    """The key is marked unhealthy; this is the one call in a while that finds out whether it still is."""
     translated_body: bytes | None = None
     dropped: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Plan:
-    """Attempts in order, with the decision that made them and the routes left out."""
+    """Attempts in order, with the decision that made them and the routes left out; or `refusal`, and no attempt.
+
+    `unhealthy` is the OpenRouter credential that was left out because it is known to fail.
+    """
 
     decision: PayerDecision
     task: Task | None
     models: tuple[str, ...]
+    price_version: int
+    refusal: Refusal | None = None
+    unhealthy: Credential | None = None
     attempts: list[Planned] = field(default_factory=list)
     skips: list[Skip] = field(default_factory=list)
     chat: ChatRequest | None = None
@@ -91,6 +96,12 @@ class PlanInputs:
     now: float
     now_ms: int
     unusable: frozenset[str] = frozenset()
+    is_flagged: Callable[[str, str, int], bool] = lambda provider, model, version: False
+
+
+def is_sick(credential: Credential, now_ms: int) -> bool:
+    """Marked as failing, and not yet due for another try."""
+    return credential.health in (Health.REJECTED, Health.NO_FUNDS) and now_ms < credential.next_probe_ms
 
 
 def find_task(product: Product, header: str | None, model: str) -> Task | None:
@@ -137,40 +148,8 @@ def choose_models(task: Task | None, call: Call) -> tuple[str, ...]:
     return (slug,)
 
 
-def payer_state(inputs: PlanInputs, direct_usable: bool, credits_short: bool) -> PayerState:
-    """The payer decision's inputs, from the workspace and the money as they are now."""
-    workspace, product, money = inputs.workspace, inputs.product, inputs.money
-    plan = product.plans.get(workspace.plan)
-    minimum = 0 if plan is None or workspace.entitlement is EntitlementState.INCLUDED else plan.minimum_balance_credits
-    limit = workspace.credits_if_key_fails_limit
-    return PayerState(
-        payers=product.payers,
-        entitled={
-            EntitlementState.NONE: Entitled.NONE, EntitlementState.INACTIVE: Entitled.INACTIVE,
-        }.get(workspace.entitlement, Entitled.OK),
-        balance_low=money.balance_credits < minimum,
-        key=key_state(workspace, inputs.unusable),
-        always=workspace.always_use_key,
-        credits_if_key_fails=workspace.credits_if_key_fails
-        and (limit is None or money.key_failure_used_credits < limit),
-        cap_paused=money.cap_paused,
-        credits_short=credits_short,
-        direct_usable=direct_usable,
-    )
-
-
-def key_state(workspace: WorkspaceState, unusable: frozenset[str] = frozenset()) -> KeyState:
-    """The workspace's OpenRouter credential, as the decision sees it."""
-    credential = workspace.credentials.get("openrouter")
-    if credential is None:
-        return KeyState.MISSING
-    if credential.undecryptable or credential.id in unusable:
-        return KeyState.UNDECRYPTABLE
-    return KeyState.ENABLED if credential.status is CredentialStatus.ENABLED else KeyState.DISABLED
-
-
 def make_plan(inputs: PlanInputs, circuits: Circuits) -> Plan:
-    """Decide the payer and lay out the attempts. Raises Refused."""
+    """Decide the payer and lay out the attempts. Raises Refused for a call that names no model we know."""
     call, product = inputs.call, inputs.product
     slugs = choose_models(inputs.task, call)
     if product.payers is Payers.WITH_CREDITS:
@@ -178,27 +157,36 @@ def make_plan(inputs: PlanInputs, circuits: Circuits) -> Plan:
         short = _credits_short(inputs, slugs[0], credits_left)
     else:
         short = True
-    decision = decide(payer_state(inputs, _any_direct(inputs, slugs), short))
+    state = payer_state(
+        product, standing(inputs.workspace, inputs.now_ms), inputs.money, direct_usable=_any_direct(inputs, slugs),
+        credits_short=short, unusable=inputs.unusable,
+    )
+    decision = decide(state)
+    plan = Plan(decision, inputs.task, slugs, inputs.prices.version, money=inputs.money)
     if decision.refusal is not None:
-        raise Refused(_refusal(decision, inputs))
-    plan = Plan(decision, inputs.task, slugs, money=inputs.money)
+        plan.refusal = _refusal(decision, inputs)
+        return plan
     plan.at_stake = inputs.money.has_cap or Route.CREDITS in decision.routes
     if plan.at_stake and call.shape.unboundable:
-        raise Refused(Refusal(
+        plan.refusal = Refusal(
             Code.BAD_REQUEST,
             f"{', '.join(call.shape.unboundable)}: its cost has no known maximum, and a spend cap or credits apply.",
             "Leave it out, or remove the spend cap.", param=call.shape.unboundable[0],
-        ))
+        )
+        return plan
     builder = _Builder(inputs, plan, circuits)
     byok = [r for r in decision.routes if r is not Route.CREDITS]
-    for index, slug in enumerate(slugs):
+    for slug_index, slug in enumerate(slugs):
         for route in byok:
-            builder.add(route, index, slug, last=route is Route.OPENROUTER)
+            builder.add(route, slug_index, slug)
+    builder.skip_what_just_failed()
     if Route.CREDITS in decision.routes:
-        for index, slug in enumerate(slugs):
-            builder.add(Route.CREDITS, index, slug, last=True)
+        first = len(plan.attempts)
+        for slug_index, slug in enumerate(slugs):
+            builder.add(Route.CREDITS, slug_index, slug)
+        builder.skip_what_just_failed(first)
     if not plan.attempts:
-        builder.refuse()
+        plan.refusal = builder.refusal()
     return plan
 
 
@@ -278,10 +266,9 @@ class _Builder:
         self.plan = plan
         self.circuits = circuits
         self.unpriced: str | None = None
-        self.unhealthy: Credential | None = None
         self.untranslatable: Untranslatable | None = None
 
-    def add(self, route: Route, index: int, slug: str, *, last: bool) -> None:
+    def add(self, route: Route, index: int, slug: str) -> None:
         inputs = self.inputs
         found = self._resolve(route, slug)
         if isinstance(found, str):
@@ -289,7 +276,8 @@ class _Builder:
                 self.skip(route, "", slug, found)
             return
         provider, native, owner, credential = found
-        why = self._why_not(route, provider, native, credential, slug, last)
+        sick = is_sick(credential, inputs.now_ms)
+        why = self._why_not(route, credential, sick)
         if why is not None:
             self.skip(route, provider.id, slug, why)
             return
@@ -313,38 +301,52 @@ class _Builder:
         terms = _terms(inputs, price, limits, openrouter=provider.id == "openrouter")
         if terms is not None and terms.output_limit and inputs.call.shape.fallback_models:
             terms = self._dearest(terms)
-        if terms is None and self.plan.at_stake:
+        flagged = inputs.is_flagged(provider.id, native, inputs.prices.version)
+        if (terms is None or flagged) and self.plan.at_stake:
             self.unpriced = slug
             self.skip(route, provider.id, slug, "the model has no price, and a spend cap or credits apply")
             return
         funding = Funding.CREDITS if route is Route.CREDITS else Funding.BYOK
         self.plan.attempts.append(Planned(
             route, funding, index, slug, native, provider, codec, mode, owner, credential, price, limits, terms,
-            limit, (inputs.workspace.id, credential.id, native), body, dropped,
+            limit, (inputs.workspace.id, credential.id, native), sick, body, dropped,
         ))
 
     def skip(self, route: Route, provider: str, slug: str, why: str) -> None:
         self.plan.skips.append(Skip(route, provider, slug, why))
 
-    def refuse(self) -> None:
-        """Nothing can be tried: say the most useful reason."""
+    def skip_what_just_failed(self, first: int = 0) -> None:
+        """A route that has just failed is left out, as long as another of the same payer is left."""
+        added = self.plan.attempts[first:]
+        reasons = [self.circuits.why_skipped(planned.circuit, self.inputs.now) for planned in added]
+        if all(reasons):
+            return
+        del self.plan.attempts[first:]
+        for planned, why in zip(added, reasons, strict=True):
+            if why is None:
+                self.plan.attempts.append(planned)
+            else:
+                self.skip(planned.route, planned.provider.id, planned.slug, why)
+
+    def refusal(self) -> Refusal:
+        """Nothing can be tried: the most useful reason."""
         if self.unpriced is not None:
-            raise Refused(Refusal(
+            return Refusal(
                 Code.UNPRICED_MODEL, f"{self.unpriced} has no known price, and a spend cap or credits apply.",
                 "Use a priced model, set a price in ownkey.toml, or remove the spend cap.", param="model",
-            ))
-        if self.unhealthy is not None:
-            raise Refused(words.unhealthy(self.unhealthy))
+            )
+        if self.plan.unhealthy is not None:
+            return words.unhealthy(self.plan.unhealthy)
         if self.untranslatable is not None:
-            raise Refused(Refusal(
+            return Refusal(
                 Code.BAD_REQUEST, f"{self.untranslatable.what} cannot be carried to any route of this model.",
                 "Leave the parameter out, or name a model whose provider takes it.", param=self.untranslatable.what,
-            ))
+            )
         reasons = "; ".join(skip.why for skip in self.plan.skips) or "no route serves it"
-        raise Refused(Refusal(
+        return Refusal(
             Code.PROVIDER_UNAVAILABLE, f"No route can take this call now: {reasons}.", "Try again shortly.",
             retry_after_s=5,
-        ))
+        )
 
     def _resolve(self, route: Route, slug: str) -> tuple[Provider, str, WorkspaceState, Credential] | str:
         inputs = self.inputs
@@ -367,25 +369,20 @@ class _Builder:
                     return "the platform's own OpenRouter key is not set up"
                 return inputs.providers["openrouter"], slug, platform, credential_
 
-    def _why_not(
-        self, route: Route, provider: Provider, native: str, credential: Credential, slug: str, last: bool
-    ) -> str | None:
-        inputs = self.inputs
-        if credential.id in inputs.unusable or credential.undecryptable:
+    def _why_not(self, route: Route, credential: Credential, sick: bool) -> str | None:
+        """Why this key cannot be used now. The platform's own is tried whatever is known: nothing stands behind it."""
+        if credential.id in self.inputs.unusable or credential.undecryptable:
             return "the saved key cannot be opened"
-        sick = credential.health in (Health.REJECTED, Health.NO_FUNDS) and inputs.now_ms < credential.next_probe_ms
-        if sick:
-            why = f"the key is marked {credential.health.value} ({credential.health_signal})"
-            if route is Route.DIRECT:
-                return why
-            if route is Route.OPENROUTER:
-                if self.plan.decision.credits_on_key_failure:
-                    return why
-                if not self.circuits.may_try_unhealthy(credential.id, inputs.now):
-                    self.unhealthy = credential
-                    return why
-        if not last:
-            return self.circuits.why_skipped((inputs.workspace.id, credential.id, native), inputs.now)
+        if not sick or route is Route.CREDITS:
+            return None
+        why = f"the key is marked {credential.health.value} ({credential.health_signal})"
+        if route is Route.DIRECT:
+            return why
+        if self.plan.decision.credits_on_key_failure or not self.circuits.may_try_unhealthy(
+            credential.id, self.inputs.now
+        ):
+            self.plan.unhealthy = credential
+            return why
         return None
 
     def _translate(self, codec: Codec, native: str, limit: int) -> tuple[bytes, tuple[str, ...]]:

@@ -68,12 +68,24 @@ class Books(Protocol):
         ...
 
 
+class Journal(Protocol):
+    async def journal_delivery(
+        self, workspace_id: str, hold_id: str, delivered_bytes: int, low_cost_nusd: int = 0
+    ) -> None:
+        """What an attempt paid with credits has delivered so far, and the least it costs: what credits pay if this
+        process dies. Both only grow."""
+        ...
+
+
 class Prices(Protocol):
     def current(self) -> PriceBook:
         """The activated version, from memory."""
         ...
 
-    def version(self, number: int) -> PriceBook | None: ...
+    def is_flagged(self, provider: str, model: str, price_version: int) -> bool:
+        """Whether a call has cost more than this version's bound: the price proved wrong, and counts as none where a
+        cap or credits apply."""
+        ...
 
 
 class HealthLog(Protocol):

@@ -1,10 +1,11 @@
 """The sentences of refusals that carry figures: what happened, what to do, in the caller's terms."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from ownkey.domain.booking import CapFigures, HoldRefused
-from ownkey.domain.failures import Failure
+from ownkey.domain.failures import Failure, FailureClass
 from ownkey.domain.money import format_usd
 from ownkey.domain.receipts import AttemptRecord, provider_name
 from ownkey.domain.refusals import Code, Refusal, refusal_for
@@ -89,6 +90,59 @@ def unhealthy(credential: Credential) -> Refusal:
     )
 
 
+def interrupted(gone: bool) -> Refusal:
+    """Nobody waits for an answer any more, or this process will not be here to give it."""
+    if gone:
+        return Refusal(
+            Code.PROVIDER_UNAVAILABLE, "The caller hung up before an answer.", "Nothing to fix.", status=499
+        )
+    return Refusal(
+        Code.PROVIDER_UNAVAILABLE, "This server is stopping; the call was ended and its money settled.",
+        "Send it again.", retry_after_s=1,
+    )
+
+
+def internal(receipt: str) -> Refusal:
+    return Refusal(
+        Code.INTERNAL, "Something broke inside Ownkey; this call was ended and its money settled.",
+        f"Tell the operator the receipt {receipt}; the server's log has the rest.",
+    )
+
+
+def books_closed() -> Refusal:
+    """The answer has begun and its end cannot be booked: without books there is no end."""
+    return Refusal(
+        Code.PROVIDER_UNAVAILABLE, "The books cannot be written now, so this answer was ended.",
+        "Try again shortly.", retry_after_s=2,
+    )
+
+
+def key_failed(attempts: Sequence[AttemptRecord], skipped: Credential | None) -> Refusal | None:
+    """The refusal of the workspace's own key that led to credits: the attempt's, else that of the key which was
+    skipped because it is known to fail."""
+    for last in reversed(attempts):
+        if last.route is Route.OPENROUTER and last.failure in ("auth", "funds"):
+            code = Code.CREDENTIAL_OUT_OF_FUNDS if last.failure == "funds" else Code.CREDENTIAL_REJECTED
+            failure = Failure(FailureClass(last.failure), last.signal, last.message, status=last.status)
+            return all_failed(code, failure, Route.OPENROUTER, attempts, None)
+    return None if skipped is None else unhealthy(skipped)
+
+
+def with_attempts(refusal: Refusal, attempts: Sequence[AttemptRecord]) -> Refusal:
+    """What was tried before the refusal stands beside it."""
+    if not attempts or "attempts" in refusal.details:
+        return refusal
+    return replace(refusal, details={**refusal.details, "attempts": _tried(attempts)})
+
+
+def _tried(attempts: Sequence[AttemptRecord]) -> list[dict[str, object]]:
+    return [
+        {"route": a.route.value, "provider": a.provider, "model": a.model, "status": a.status,
+         "class": a.failure, "signal": a.signal}
+        for a in attempts
+    ]
+
+
 _FIXES = {
     Code.CREDENTIAL_REJECTED: "Test the key in the AI settings and replace it if the Test says so.",
     Code.CREDENTIAL_OUT_OF_FUNDS: "Add funds or raise the key's limit at the provider.",
@@ -104,11 +158,6 @@ def all_failed(
     code: Code, failure: Failure, route: Route, attempts: Sequence[AttemptRecord], retry_after_s: int | None
 ) -> Refusal:
     """Every allowed attempt failed, or the first that no other route could heal."""
-    tried = [
-        {"route": a.route.value, "provider": a.provider, "model": a.model, "status": a.status,
-         "class": a.failure, "signal": a.signal}
-        for a in attempts
-    ]
     by = provider_name(attempts[-1].provider) if attempts else "The provider"
     text = f" {failure.message}" if failure.message else ""
     status: int | None = None
@@ -130,5 +179,5 @@ def all_failed(
     flow = "" if route is Route.CREDITS or not attempts else f"credential:{attempts[-1].provider}"
     return Refusal(
         code, message, _FIXES[code], flow if code.value.startswith("credential") else "", status=status,
-        param=failure.param, retry_after_s=retry_after_s, details={"attempts": tried},
+        param=failure.param, retry_after_s=retry_after_s, details={"attempts": _tried(attempts)},
     )

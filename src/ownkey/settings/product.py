@@ -48,14 +48,13 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """`data_dir` is absolute. `allowed_hosts` empty: any Host header. `url` is where people reach this server, ""
-    if unknown. SQLite belongs to one process, so there is no number of workers."""
+    """`data_dir` is absolute. `allowed_hosts` empty: any Host header. `shutdown_s`: how long calls in flight may go
+    on after a SIGTERM. SQLite belongs to one process, so there is no number of workers."""
 
     host: str
     port: int
     data_dir: Path
     allowed_hosts: tuple[str, ...]
-    url: str
     shutdown_s: float
 
 
@@ -66,15 +65,10 @@ class HttpLimits:
     body_bytes: int = 32 * 2**20
     header_bytes: int = 32 * 2**10
     header_fields: int = 100
-    json_depth: int = 64
-    header_s: float = 10.0
     body_idle_s: float = 60.0
-    event_bytes: int = 10 * 2**20
     response_bytes: int = 64 * 2**20
     in_flight: int = 2_000
     in_flight_per_workspace: int = 1_000
-    waiting_holds: int = 1_024
-    unsent_bytes: int = 256 * 2**10
     client_stall_s: float = 60.0
 
 
@@ -128,7 +122,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        raise SettingsError(f"There is no configuration file {path}. Make one with `ownkey init`.") from None
+        raise SettingsError(f"There is no configuration file {path}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"The configuration file {path} cannot be read: {error}.") from None
     return _parse(text, str(path))
@@ -182,7 +176,6 @@ def _read_server(table: Table, path: Path) -> ServerSettings:
         port=table.whole("port", 8787, most=65_535),
         data_dir=(path.parent / table.text("data_dir", "data")).absolute(),
         allowed_hosts=table.texts("allowed_hosts", ()),
-        url=table.text("url", "").rstrip("/"),
         shutdown_s=table.seconds("shutdown_s", 300.0),
     )
     table.done()
@@ -221,15 +214,10 @@ def _read_limits(table: Table) -> HttpLimits:
         body_bytes=table.whole("body_bytes", usual.body_bytes, least=1_024),
         header_bytes=table.whole("header_bytes", usual.header_bytes, least=1_024),
         header_fields=table.whole("header_fields", usual.header_fields, least=10),
-        json_depth=table.whole("json_depth", usual.json_depth, least=8, most=512),
-        header_s=table.seconds("header_s", usual.header_s),
         body_idle_s=table.seconds("body_idle_s", usual.body_idle_s),
-        event_bytes=table.whole("event_bytes", usual.event_bytes, least=65_536),
         response_bytes=table.whole("response_bytes", usual.response_bytes, least=65_536),
         in_flight=table.whole("in_flight", usual.in_flight, least=1),
         in_flight_per_workspace=table.whole("in_flight_per_workspace", usual.in_flight_per_workspace, least=1),
-        waiting_holds=table.whole("waiting_holds", usual.waiting_holds, least=1),
-        unsent_bytes=table.whole("unsent_bytes", usual.unsent_bytes, least=4_096),
         client_stall_s=table.seconds("client_stall_s", usual.client_stall_s),
     )
     table.done()
@@ -377,11 +365,9 @@ def _read_routing(table: Table) -> RoutingLimits:
         response_s=table.seconds("response_s", usual.response_s),
         stall_s=table.seconds("stall_s", usual.stall_s),
         tail_s=table.seconds("tail_s", usual.tail_s),
-        keepalive_after_s=table.seconds("keepalive_after_s", usual.keepalive_after_s),
         drain_s=table.seconds("drain_s", usual.drain_s),
         retry_wait_max_s=table.seconds("retry_wait_max_s", usual.retry_wait_max_s),
         last_route_retries=table.whole("last_route_retries", usual.last_route_retries, most=5),
-        direct_retries=table.whole("direct_retries", usual.direct_retries, most=5),
     )
     table.done()
     return limits

@@ -69,8 +69,7 @@ port = 8787
 data_dir = "data"
 # Host headers that are answered; none listed: any.
 # allowed_hosts = ["ownkey.example.com"]
-# Where people and webhooks reach this server.
-# url = "https://ownkey.example.com"
+# How long calls in flight may go on after a SIGTERM; then they are ended and settled.
 # shutdown_s = 300.0
 
 # [spend]
@@ -128,5 +127,7 @@ def _limits() -> str:
     usual = HttpLimits()
     return (
         "\n# [limits]\n"
-        f"# body_bytes = {usual.body_bytes}\n# json_depth = {usual.json_depth}\n# in_flight = {usual.in_flight}\n"
+        f"# body_bytes = {usual.body_bytes}\n# in_flight = {usual.in_flight}\n"
+        f"# in_flight_per_workspace = {usual.in_flight_per_workspace}\n"
+        f"# response_bytes = {usual.response_bytes}\n# client_stall_s = {usual.client_stall_s}\n"
     )
