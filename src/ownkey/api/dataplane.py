@@ -16,12 +16,12 @@ from ownkey.api.http import (
     AsgiReply,
     BodyStalled,
     BodyTooLarge,
+    HangUpWatch,
     HungUp,
     Receive,
     Scope,
     Send,
     read_body,
-    watch_for_hang_up,
 )
 from ownkey.api.statuses import STATUSES
 from ownkey.domain.errors import StoreError
@@ -222,13 +222,13 @@ class DataPlaneApp:
                 return
             task = asyncio.current_task()
             assert task is not None
-            watcher = asyncio.ensure_future(watch_for_hang_up(receive, reply, task))
+            watch = HangUpWatch(receive, reply, task)
             self._calls.add(task)
             try:
                 await self._plane.gateway.complete(request, reply)
             finally:
                 self._calls.discard(task)
-                watcher.cancel()
+                watch.end()
         finally:
             self._in_flight -= 1
             left = self._by_workspace[workspace.id] - 1

@@ -72,6 +72,8 @@ class ModelPrice:
         tiers = self.rates.get(dimension)
         if not tiers:
             return None
+        if len(tiers) == 1:
+            return tiers[0].nusd_per_million
         reached = [t for t in tiers[1:] if input_tokens is None or input_tokens >= t.min_input_tokens]
         return max(tier.nusd_per_million for tier in (tiers[0], *reached))
 

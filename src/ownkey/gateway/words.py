@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from ownkey.domain.booking import CapFigures, HoldRefused
 from ownkey.domain.failures import Failure, FailureClass
@@ -15,6 +16,7 @@ from ownkey.domain.workspace import Credential, Health
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=256)
 def to_iso(at_ms: int) -> str:
     """UTC with a Z, to the second."""
     return (_EPOCH + timedelta(milliseconds=at_ms)).strftime("%Y-%m-%dT%H:%M:%SZ")
