@@ -319,7 +319,7 @@ async def open_rig(folder: Path, preset: str = "support-desk", **routing: Any) -
         app = DataPlaneApp(DataPlane(
             gateway=gateway, explainer=explainer, authentication=Door(),  # type: ignore[arg-type]
             directory=store, prices=store, product=product, openai=OpenAIDialect(), openrouter=OpenRouterDialect(),
-            limits=DataPlaneLimits(client_stall_s=0.3),
+            limits=DataPlaneLimits(client_stall_s=0.3, watch_after_s=0.0),
         ))
         yield Rig(app, gateway, house, explainer, store, upstream, opener, clock, product)
     finally:

@@ -68,7 +68,8 @@ class TestPresets:
         settings = load(f'preset = "{preset}"\n')
 
         assert settings.origins == ORIGINS
-        assert settings.product.routing == RoutingLimits()
+        deadline_s = {"support-desk": 120.0, "app-builder": 600.0}[preset]
+        assert settings.product.routing == RoutingLimits(deadline_s=deadline_s)
         assert settings.limits == HttpLimits()
         assert settings.price_sync.on
         assert settings.price_overrides == ()

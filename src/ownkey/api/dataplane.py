@@ -13,6 +13,7 @@ import msgspec
 from ownkey.api.authentication import BearerAuthentication
 from ownkey.api.http import (
     CLIENT_STALL_S,
+    WATCH_AFTER_S,
     AsgiReply,
     BodyStalled,
     BodyTooLarge,
@@ -55,6 +56,7 @@ class DataPlaneLimits:
     in_flight: int = 2_000
     in_flight_per_workspace: int = 1_000
     client_stall_s: float = CLIENT_STALL_S
+    watch_after_s: float = WATCH_AFTER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ class DataPlaneApp:
                 return
             task = asyncio.current_task()
             assert task is not None
-            watch = HangUpWatch(receive, reply, task)
+            watch = HangUpWatch(receive, reply, task, self._plane.limits.watch_after_s)
             self._calls.add(task)
             try:
                 await self._plane.gateway.complete(request, reply)

@@ -104,12 +104,14 @@ class HangUpWatch:
 
     __slots__ = ("_call", "_receive", "_reply", "_task", "_timer")
 
-    def __init__(self, receive: Receive, reply: AsgiReply, call: "asyncio.Task[Any]") -> None:
+    def __init__(
+        self, receive: Receive, reply: AsgiReply, call: "asyncio.Task[Any]", after_s: float = WATCH_AFTER_S
+    ) -> None:
         self._receive = receive
         self._reply = reply
         self._call = call
         self._task: asyncio.Task[None] | None = None
-        self._timer = call.get_loop().call_later(WATCH_AFTER_S, self._begin)
+        self._timer = call.get_loop().call_later(after_s, self._begin)
 
     def _begin(self) -> None:
         self._task = self._call.get_loop().create_task(watch_for_hang_up(self._receive, self._reply, self._call))

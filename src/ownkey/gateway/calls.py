@@ -46,6 +46,7 @@ class CallLog:
     started: float
     deadline: float
     call: Call | None = None
+    task: str | None = None
     plan: "Plan | None" = None
     attempts: list[AttemptRecord] = field(default_factory=list)
     served: "Planned | None" = None
@@ -99,7 +100,6 @@ class CallLog:
             funding = Funding.CREDITS if last.route is Route.CREDITS else Funding.BYOK
         cap = self.cap_before
         plan = self.plan
-        task = None if plan is None or plan.task is None else plan.task.name
         return Receipt(
             id=self.id,
             workspace_id=request.workspace.id,
@@ -107,7 +107,7 @@ class CallLog:
             token_id=request.principal.token_id,
             endpoint=request.endpoint,
             dialect=request.dialect.name,
-            task=task or _label(request.task),
+            task=self.task or _label(request.task),
             requested_model="" if self.call is None else self.call.model[:MAX_LABEL],
             served_model=self.served_model,
             stream=self.call is not None and self.call.stream,

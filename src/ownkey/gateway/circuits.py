@@ -1,7 +1,7 @@
 """Remembers, in this process, which routes failed a moment ago; no workspace ever feels another's credential.
 
-A circuit belongs to (workspace, credential, model). It opens after two failures in a row, or one rate limit, for
-5 seconds doubling to 20, or until the stated Retry-After; then one trial call decides.
+A circuit belongs to (workspace, credential and its version, model). It opens after two failures in a row, or one
+rate limit, for 5 seconds doubling to 20, or until the stated Retry-After; then one trial call decides.
 """
 
 from collections import OrderedDict

@@ -150,6 +150,7 @@ class Gateway:
                 )) from error
         call = log.call
         task = find_task(house.product, request.task, call.model)
+        log.task = None if task is None else task.name
         check_rights(request, None if task is None else task.name)
         check_feature(workspace, task)
         if task is not None and task.deadline_s is not None:

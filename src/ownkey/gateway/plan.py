@@ -5,6 +5,7 @@ The same function serves a call and `explain`: what explain says is what a call 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Literal, TypeVar
 
 from ownkey.domain import bounds, ledger, models
@@ -258,6 +259,14 @@ def _terms(inputs: PlanInputs, price: ModelPrice | None, limits: ModelLimits, *,
     )
 
 
+def circuit_id(credential: Credential) -> str:
+    """A replaced key starts afresh: what its predecessor did is no reason to skip it."""
+    return f"{credential.id}:{credential.version}"
+
+
+NO_PLATFORM_KEY = "the platform's own OpenRouter key is not set up"
+
+
 class _Builder:
     """Adds routes one by one, and remembers why one was left out."""
 
@@ -309,7 +318,7 @@ class _Builder:
         funding = Funding.CREDITS if route is Route.CREDITS else Funding.BYOK
         self.plan.attempts.append(Planned(
             route, funding, index, slug, native, provider, codec, mode, owner, credential, price, limits, terms,
-            limit, (inputs.workspace.id, credential.id, native), sick, body, dropped,
+            limit, (inputs.workspace.id, circuit_id(credential), native), sick, body, dropped,
         ))
 
     def skip(self, route: Route, provider: str, slug: str, why: str) -> None:
@@ -331,9 +340,12 @@ class _Builder:
     def refusal(self) -> Refusal:
         """Nothing can be tried: the most useful reason."""
         if self.unpriced is not None:
+            known = [model for provider, model in self.inputs.prices.prices if provider == "openrouter"]
+            near = get_close_matches(self.unpriced, known, 1, 0.8)
+            meant = f"Did you mean {near[0]}? Otherwise use" if near else "Use"
             return Refusal(
                 Code.UNPRICED_MODEL, f"{self.unpriced} has no known price, and a spend cap or credits apply.",
-                "Use a priced model, set a price in ownkey.toml, or remove the spend cap.", param="model",
+                f"{meant} a priced model, or set a price in ownkey.toml.", param="model",
             )
         if self.plan.unhealthy is not None:
             return words.unhealthy(self.plan.unhealthy)
@@ -342,7 +354,12 @@ class _Builder:
                 Code.BAD_REQUEST, f"{self.untranslatable.what} cannot be carried to any route of this model.",
                 "Leave the parameter out, or name a model whose provider takes it.", param=self.untranslatable.what,
             )
-        reasons = "; ".join(skip.why for skip in self.plan.skips) or "no route serves it"
+        reasons = "; ".join(dict.fromkeys(skip.why for skip in self.plan.skips)) or "no route serves it"
+        if reasons == NO_PLATFORM_KEY:
+            return Refusal(
+                Code.PROVIDER_UNAVAILABLE, f"Credits cannot pay for this call: {reasons}.",
+                "The operator sets it up with `ownkey credential add openrouter --platform`.",
+            )
         return Refusal(
             Code.PROVIDER_UNAVAILABLE, f"No route can take this call now: {reasons}.", "Try again shortly.",
             retry_after_s=5,
@@ -366,7 +383,7 @@ class _Builder:
                 platform = inputs.platform
                 credential_ = None if platform is None else platform.credentials.get("openrouter")
                 if platform is None or credential_ is None or credential_.status is not CredentialStatus.ENABLED:
-                    return "the platform's own OpenRouter key is not set up"
+                    return NO_PLATFORM_KEY
                 return inputs.providers["openrouter"], slug, platform, credential_
 
     def _why_not(self, route: Route, credential: Credential, sick: bool) -> str | None:
@@ -379,7 +396,7 @@ class _Builder:
         if route is Route.DIRECT:
             return why
         if self.plan.decision.credits_on_key_failure or not self.circuits.may_try_unhealthy(
-            credential.id, self.inputs.now
+            circuit_id(credential), self.inputs.now
         ):
             self.plan.unhealthy = credential
             return why

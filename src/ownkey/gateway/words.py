@@ -156,6 +156,12 @@ _FIXES = {
 }
 
 
+# Signals of the upstream client that point at this server's own network rather than at the provider.
+_OUR_NETWORK = frozenset({
+    "name not resolved", "connection refused", "connect failed", "connect timed out", "refused address",
+})
+
+
 def all_failed(
     code: Code, failure: Failure, route: Route, attempts: Sequence[AttemptRecord], retry_after_s: int | None
 ) -> Refusal:
@@ -178,8 +184,11 @@ def all_failed(
             message = f"The AI provider could not answer ({last})." if len(attempts) < 2 else (
                 f"None of {len(attempts)} attempts was answered; the last: {last}."
             )
+    fix = _FIXES[code]
+    if code is Code.PROVIDER_UNAVAILABLE and failure.signal in _OUR_NETWORK:
+        fix = f"This server cannot reach {by}: check its network, DNS and egress rules (`ownkey doctor`)."
     flow = "" if route is Route.CREDITS or not attempts else f"credential:{attempts[-1].provider}"
     return Refusal(
-        code, message, _FIXES[code], flow if code.value.startswith("credential") else "", status=status,
+        code, message, fix, flow if code.value.startswith("credential") else "", status=status,
         param=failure.param, retry_after_s=retry_after_s, details={"attempts": _tried(attempts)},
     )
