@@ -1,12 +1,14 @@
 """Recorded traffic of Anthropic and Google for the tests beside it, read where it lies and never copied."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
+from hypothesis import strategies as st
 
 from ownkey.domain.conversation import (
     Annotations,
@@ -26,10 +28,22 @@ from ownkey.domain.conversation import (
 )
 from ownkey.domain.failures import Failure
 from ownkey.domain.usage import Usage
+from ownkey.domain.wire import Seen
 
 WIRE = Path(__file__).resolve().parents[2].parent / "shared" / "wire"
 RECORDINGS = WIRE / "recordings"
 ABSENT = f"recorded traffic is absent: {WIRE}"
+
+WORDS = st.text(min_size=1, max_size=12).filter(lambda text: text.isprintable() and bool(text.strip()))
+
+
+def json_values(integers: st.SearchStrategy[int]) -> st.SearchStrategy[Any]:
+    """Small JSON documents; providers keep integers exactly only up to 2**53."""
+    return st.recursive(
+        st.none() | st.booleans() | integers | st.text(max_size=6),
+        lambda child: st.lists(child, max_size=3) | st.dictionaries(st.text(max_size=6), child, max_size=3),
+        max_leaves=8,
+    )
 
 
 @dataclass(frozen=True)
@@ -197,11 +211,53 @@ def read_streamed(reader: Any, pieces: Iterable[bytes]) -> list[Event]:
     return [*events, *reader.eof()]
 
 
+def read_exchange(codec: Any, item: Exchange) -> tuple[Seen, list[Event]]:
+    """A recorded answer as our codec reads it."""
+    if item.streamed:
+        reader = codec.events()
+        return reader.seen, read_streamed(reader, [item.body])
+    seen, events = codec.decode_whole(item.body)
+    return seen, list(events)
+
+
+def answering(item: Exchange) -> httpx2.Client:
+    """A client for an official SDK, whose every request is answered with the recorded bytes."""
+    kind = "text/event-stream" if item.streamed else "application/json"
+    response = httpx2.Response(200, headers={"content-type": kind}, content=item.body)
+    return httpx2.Client(transport=httpx2.MockTransport(lambda request: response))
+
+
+def assert_reads_the_same_however_cut(codec: Any, body: bytes) -> None:
+    """Byte by byte, in larger pieces, in any two pieces, with LF or CRLF, and with comments between the frames."""
+    expected = read_streamed(codec.events(), [body])
+    lf = body.replace(b"\r\n", b"\n")
+    for same in (lf, lf.replace(b"\n", b"\r\n"), lf.replace(b"\n\n", b"\n\n: hold on\n\n")):
+        assert read_streamed(codec.events(), [same]) == expected
+    for size in (1, 2, 7, 64, 1_000):
+        pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        assert read_streamed(codec.events(), pieces) == expected
+    for two in two_pieces(body):
+        assert read_streamed(codec.events(), two) == expected
+
+
 def two_pieces(body: bytes, limit: int = 3_000) -> Iterator[tuple[bytes, bytes]]:
     """Every way to cut a body in two; of a long one, the ways to cut its beginning and its end."""
     half = limit // 10
     cuts = range(1, len(body)) if len(body) <= limit else (*range(1, half), *range(len(body) - half, len(body)))
     return ((body[:cut], body[cut:]) for cut in cuts)
+
+
+def assert_cut_short_is_no_answer(codec: Any, body: bytes, finishes: Callable[[bytes], object]) -> None:
+    """Without the frame that `finishes` the answer, a failure of the network; with it, complete."""
+    frames = [frame + b"\n\n" for frame in body.replace(b"\r\n", b"\n").split(b"\n\n") if frame.strip()]
+    done = next(at for at, frame in enumerate(frames) if finishes(frame))
+    for kept in range(len(frames) + 1):
+        reader = codec.events()
+        read = fold(read_streamed(reader, frames[:kept]))
+
+        assert reader.seen.complete is (kept > done)
+        assert (read.failure is None) is (kept > done)
+        assert read.failure is None or read.failure.cls.value == "network"
 
 
 def exhaust(value: Any) -> Any:

@@ -1,10 +1,12 @@
 """Each parameter of a chat request with a value that asks for something, as the neutral form holds it."""
 
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import pytest
 from anthropic_google_wire import WIRE
 
-from ownkey.domain.conversation import ChatRequest, JsonFormat, Message, Text, Tool, ToolChoice
+from ownkey.domain.conversation import ChatRequest, JsonFormat, Message, Text, Tool, ToolChoice, Untranslatable
 
 SCHEMA = {
     "type": "object",
@@ -78,11 +80,46 @@ RAW: dict[str, Any] = {
 }
 
 
+def ask(**fields: Any) -> ChatRequest:
+    """A request for one answer to the question, or with these fields."""
+    return ChatRequest(**({"messages": QUESTION} | fields))
+
+
+def refusal(encode: Callable[..., object], request: ChatRequest, *how: Any) -> str:
+    """The name of the field for which the encoding is refused."""
+    with pytest.raises(Untranslatable) as caught:
+        encode(request, *how)
+    return caught.value.what
+
+
+def assert_placed(
+    name: str,
+    codec: Any,
+    encode: Callable[[ChatRequest], Mapping[str, Any]],
+    carried: Mapping[str, Mapping[str, Any]],
+    left_behind: Collection[str],
+    elsewhere: Collection[str],
+) -> None:
+    """A parameter is `carried` into fields of the body, named by dropped_hints, no matter of the body, or refused."""
+    request = request_with(name)
+    if name in carried:
+        body = encode(request)
+        assert {key: body.get(key) for key in carried[name]} == carried[name]
+        assert codec.dropped_hints(request) == ()
+    elif name in left_behind:
+        assert encode(request) == encode(ask())
+        assert codec.dropped_hints(request) == (name,)
+    elif name in elsewhere:
+        assert encode(request) == encode(ask())
+    else:
+        assert refusal(encode, request) == name
+
+
 def request_with(name: str) -> ChatRequest:
     """A small request that asks for one parameter."""
     if name in TYPED:
-        return ChatRequest(messages=QUESTION, **TYPED[name])
-    return ChatRequest(messages=QUESTION, rest={name: RAW[name]})
+        return ask(**TYPED[name])
+    return ask(rest={name: RAW[name]})
 
 
 def openai_parameters() -> set[str]:

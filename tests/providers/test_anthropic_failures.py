@@ -4,15 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from anthropic_google_wire import Exchange, exchanges, fold, not_recorded, params, read_streamed
+from anthropic_google_wire import Exchange, exchanges, fold, json_values, not_recorded, params, read_streamed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ownkey.domain.failures import FailureClass
-from ownkey.providers import sse
 from ownkey.providers.anthropic import AnthropicProvider
 from ownkey.providers.anthropic.codec import MessagesCodec
-from ownkey.providers.anthropic.failures import RULES, decode_failure
+from ownkey.providers.anthropic.failures import FAILURES
 
 RECORDED_CLASS = {400: FailureClass.REQUEST, 401: FailureClass.AUTH, 404: FailureClass.MODEL_MISSING}
 
@@ -81,23 +80,6 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "cls"),
-    [pytest.param(*row[1:], id=f"reconstructed-{row[0]}-{row[1]}-{at}") for at, row in enumerate(ROWS)],
-)
-def test_a_rebuilt_refusal_has_its_class(status: int, body: bytes, cls: str) -> None:
-    """One answer for each row of the table, made from documentation and public reports."""
-    failure = decode_failure(status, {}, body)
-
-    assert failure.cls.value == cls
-    assert failure.unbilled is (status not in (408, 504, 524))
-
-
-def test_every_row_of_the_table_has_an_answer() -> None:
-    """A row without a test is a guess."""
-    assert {rule.id for rule in RULES} == {row[0] for row in ROWS if row[0].startswith("anthropic.")}
-
-
 SHAPES = {
     "overloaded": "overload",
     "rate_limit": "rate_limit",
@@ -127,7 +109,7 @@ def test_a_shape_of_the_collection_has_its_class(shape: dict[str, Any]) -> None:
         return
     body = json.dumps(shape["body"]).replace("<starts: ", "").encode()
 
-    assert decode_failure(shape["status"], {}, body).cls.value == expected
+    assert FAILURES.judge_refusal(shape["status"], {}, body).cls.value == expected
 
 
 @pytest.mark.parametrize(
@@ -160,36 +142,11 @@ def test_an_error_inside_a_stream_fails_the_answer_with_its_class(kind: str, cls
 
 def test_a_stated_wait_counts_only_with_a_refusal() -> None:
     """Anthropic sends Retry-After with good answers too."""
-    assert decode_failure(429, {"Retry-After": "7"}, envelope("rate_limit_error")).retry_after_ms == 7_000
-    assert decode_failure(400, {"Retry-After": "7"}, envelope(BAD_REQUEST)).retry_after_ms is None
+    assert FAILURES.judge_refusal(429, {"Retry-After": "7"}, envelope("rate_limit_error")).retry_after_ms == 7_000
+    assert FAILURES.judge_refusal(400, {"Retry-After": "7"}, envelope(BAD_REQUEST)).retry_after_ms is None
 
 
-def test_an_endless_event_fails_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """reconstructed: a frame beyond every size that a provider sends, read and relayed."""
-    monkeypatch.setattr(sse, "MAX_FRAME_BYTES", 100)
-    reader, relay = MessagesCodec().events(), MessagesCodec().passthrough(None)
-
-    events = read_streamed(reader, [b"data: " + b"x" * 60, b"x" * 60, b"\n\n"])
-    relayed = [*relay.feed(b"data: " + b"x" * 120), *relay.eof()]
-
-    assert reader.seen.failure is not None
-    assert reader.seen.failure.signal == "event too large"
-    assert len(events) == 1
-    assert relayed == []
-    assert relay.seen.failure == reader.seen.failure
-
-
-@given(st.integers(300, 599), st.binary(max_size=200))
-def test_no_body_breaks_the_classifier(status: int, body: bytes) -> None:
-    """Edge errors are HTML, and worse."""
-    assert decode_failure(status, {}, body).status == status
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda child: st.lists(child, max_size=3) | st.dictionaries(st.text(max_size=8), child, max_size=3),
-    max_leaves=8,
-)
+JSON = json_values(st.integers())
 EVENTS = st.sampled_from(
     ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "error"]
 )

@@ -5,24 +5,27 @@ import warnings
 from typing import Any
 
 import anthropic
-import httpx2
 import msgspec
 import pytest
 from anthropic_google_wire import (
     ABSENT,
     RECORDINGS,
     Exchange,
+    answering,
+    assert_cut_short_is_no_answer,
+    assert_reads_the_same_however_cut,
     exchanges,
     fold,
     history_of,
     params,
+    read_exchange,
     read_streamed,
-    two_pieces,
 )
 
 from ownkey.domain.conversation import ChatRequest, Tool
 from ownkey.providers.anthropic.codec import MessagesCodec
 
+CODEC = MessagesCodec()
 # One recorder kept only the content of some answers, as Python text: no bytes that a provider ever sent.
 NOT_A_BODY = b"[{'"
 # Other endpoints of the same provider: token counts and skills.
@@ -42,11 +45,7 @@ STREAMS = [item for item in ANSWERS if item.streamed]
 
 def by_sdk(item: Exchange) -> Any:
     """The official SDK's final message, out of the same bytes."""
-    kind = "text/event-stream" if item.streamed else "application/json"
-    transport = httpx2.MockTransport(
-        lambda request: httpx2.Response(200, headers={"content-type": kind}, content=item.body)
-    )
-    client = anthropic.Anthropic(api_key="k", http_client=httpx2.Client(transport=transport), max_retries=0)
+    client = anthropic.Anthropic(api_key="k", http_client=answering(item), max_retries=0)
     call: dict[str, Any] = {"max_tokens": 1, "model": "m", "messages": [{"role": "user", "content": "q"}]}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -54,15 +53,6 @@ def by_sdk(item: Exchange) -> Any:
             return client.beta.messages.create(**call)
         with client.beta.messages.stream(**call) as stream:
             return stream.get_final_message()
-
-
-def by_us(item: Exchange) -> tuple[Any, list[Any]]:
-    codec = MessagesCodec()
-    if item.streamed:
-        reader = codec.events()
-        return reader.seen, read_streamed(reader, [item.body])
-    seen, events = codec.decode_whole(item.body)
-    return seen, list(events)
 
 
 def test_there_are_recorded_answers() -> None:
@@ -78,7 +68,7 @@ def test_there_are_recorded_answers() -> None:
 def test_an_answer_reads_as_the_official_sdk_reads_it(item: Exchange) -> None:
     """Text, thoughts, signatures, tool calls, stop reason, id, model and usage."""
     expected = by_sdk(item)
-    seen, events = by_us(item)
+    seen, events = read_exchange(CODEC, item)
     read = fold(events)
 
     of_type = {kind: [block for block in expected.content if block.type == kind] for kind in BLOCKS}
@@ -132,50 +122,30 @@ def check_usage(ours: Any, theirs: Any) -> None:
 
 @pytest.mark.parametrize("item", params(STREAMS))
 def test_a_stream_reads_the_same_however_it_is_cut(item: Exchange) -> None:
-    """Byte by byte, in any two pieces, with CRLF, and with comments between the frames."""
-    expected = read_streamed(MessagesCodec().events(), [item.body])
-
-    singles = [item.body[at : at + 1] for at in range(len(item.body))]
-    assert read_streamed(MessagesCodec().events(), singles) == expected
-    crlf = item.body.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    assert read_streamed(MessagesCodec().events(), [crlf]) == expected
-    commented = item.body.replace(b"\n\n", b"\n\n: hold on\n\n")
-    assert read_streamed(MessagesCodec().events(), [commented]) == expected
-    for size in (2, 7, 64, 1_000):
-        chunks = [item.body[at : at + size] for at in range(0, len(item.body), size)]
-        assert read_streamed(MessagesCodec().events(), chunks) == expected
-    for pieces in two_pieces(item.body):
-        assert read_streamed(MessagesCodec().events(), pieces) == expected
+    """The network cuts where it likes."""
+    assert_reads_the_same_however_cut(CODEC, item.body)
 
 
 @pytest.mark.parametrize("item", params(STREAMS))
 def test_a_cut_stream_is_no_answer(item: Exchange) -> None:
-    """Cut after any frame before the stop reason: failure; after it: complete, the end supplied when relayed."""
-    frames = [frame + b"\n\n" for frame in item.body.replace(b"\r\n", b"\n").split(b"\n\n") if frame.strip()]
-    done = next(
-        at
-        for at, frame in enumerate(frames)
-        if b"event: message_delta" in frame or (b"event: message_start" in frame and b'"stop_reason":"' in frame)
-    )
-    for kept in range(len(frames)):
-        reader = MessagesCodec().events()
-        read = fold(read_streamed(reader, frames[:kept]))
+    """The stop reason makes it whole; an answer may come with it in its first event."""
 
-        assert reader.seen.complete is (kept > done)
-        assert (read.failure is None) is (kept > done)
-        assert read.failure is None or read.failure.cls.value == "network"
+    def finishes(frame: bytes) -> bool:
+        return b"event: message_delta" in frame or (b"event: message_start" in frame and b'"stop_reason":"' in frame)
+
+    assert_cut_short_is_no_answer(CODEC, item.body, finishes)
 
 
 @pytest.mark.parametrize("item", params(STREAMS))
 def test_relaying_keeps_every_byte(item: Exchange) -> None:
     """A caller who speaks Anthropic's format gets the frames as they came, and an end if there was none."""
-    relay = MessagesCodec().passthrough(None)
+    relay = CODEC.passthrough(None)
     relayed = b"".join([*relay.feed(item.body), *relay.eof()])
     assert relayed == item.body
     assert relay.seen.ended
 
     without_end = item.body[: item.body.rindex(b"event: message_stop")]
-    relay = MessagesCodec().passthrough(None)
+    relay = CODEC.passthrough(None)
     relayed = b"".join([*relay.feed(without_end), *relay.eof()])
     assert relayed == without_end + b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
@@ -183,7 +153,7 @@ def test_relaying_keeps_every_byte(item: Exchange) -> None:
 @pytest.mark.parametrize("item", params([item for item in exchanges("anthropic") if item.name == SPLICED]))
 def test_an_answer_spliced_into_another_is_a_failure(item: Exchange) -> None:
     """The half tool call of the first answer must not be taken for one of the second's."""
-    reader = MessagesCodec().events()
+    reader = CODEC.events()
     read = fold(read_streamed(reader, [item.body]))
 
     assert read.failure is not None
@@ -191,15 +161,15 @@ def test_an_answer_spliced_into_another_is_a_failure(item: Exchange) -> None:
     assert len(read.calls) == 1
 
 
-@pytest.mark.parametrize("item", params([item for item in ANSWERS if fold(by_us(item)[1]).calls]))
+@pytest.mark.parametrize("item", params([item for item in ANSWERS if fold(read_exchange(CODEC, item)[1]).calls]))
 def test_thoughts_and_calls_survive_a_stateless_client(item: Exchange) -> None:
     """What the answer's events carry is enough to send back the very blocks that Anthropic sent."""
     message = by_sdk(item)
-    read = fold(by_us(item)[1])
+    read = fold(read_exchange(CODEC, item)[1])
     tools = tuple(Tool(name, None, None) for name in {call.name for call in read.calls})
     request = ChatRequest(messages=tuple(history_of(read)), tools=tools)
 
-    body = msgspec.json.decode(MessagesCodec().encode_chat("claude-sonnet-4-5", request, 4_000))
+    body = msgspec.json.decode(CODEC.encode_chat("claude-sonnet-4-5", request, 4_000))
 
     sent = [block for block in body["messages"][1]["content"] if block["type"] != "text"]
     expected = [
@@ -214,7 +184,7 @@ def test_thoughts_and_calls_survive_a_stateless_client(item: Exchange) -> None:
 @pytest.mark.parametrize("item", params([item for item in ANSWERS if b"web_search_result_location" in item.body]))
 def test_web_citations_become_annotations(item: Exchange) -> None:
     """Each cites a span of the text with the page's address."""
-    read = fold(by_us(item)[1])
+    read = fold(read_exchange(CODEC, item)[1])
 
     assert read.annotations
     for annotation in read.annotations:

@@ -1,13 +1,14 @@
 """What is asked of Anthropic: every parameter carried where it belongs, named as left behind, or refused."""
 
 import base64
+from functools import partial
 from typing import Any
 
 import msgspec
 import pytest
 from anthropic.types import message_create_params
 from anthropic_google_wire import exhaust
-from chat_parameters import QUESTION, RAW, SCHEMA, TOOL, TYPED, openai_parameters, request_with
+from chat_parameters import QUESTION, RAW, SCHEMA, TOOL, TYPED, ask, assert_placed, openai_parameters, refusal
 from pydantic import TypeAdapter
 
 from ownkey.domain.conversation import (
@@ -22,7 +23,6 @@ from ownkey.domain.conversation import (
     Tool,
     ToolCall,
     ToolChoice,
-    Untranslatable,
 )
 from ownkey.domain.exchange import Origin
 from ownkey.domain.secret import Secret
@@ -48,16 +48,7 @@ def encode(request: ChatRequest, model: str = SONNET, limit: int = 4_000) -> dic
     return body
 
 
-def refused(request: ChatRequest, model: str = SONNET, limit: int = 4_000) -> str:
-    with pytest.raises(Untranslatable) as caught:
-        CODEC.encode_chat(model, request, limit)
-    return caught.value.what
-
-
-def ask(**fields: Any) -> ChatRequest:
-    return ChatRequest(**({"messages": QUESTION} | fields))
-
-
+refused = partial(refusal, encode)
 CARRIED: dict[str, dict[str, Any]] = {
     "max_completion_tokens": {"max_tokens": 4_000},
     "max_tokens": {"max_tokens": 4_000},
@@ -93,18 +84,7 @@ DIALECT = {"stream_options"}
 @pytest.mark.parametrize("name", sorted({*TYPED, *RAW}))
 def test_no_parameter_is_dropped_silently(name: str) -> None:
     """Carried where it belongs, named by dropped_hints, or refused under the caller's own name for it."""
-    request = request_with(name)
-    if name in CARRIED:
-        body = encode(request)
-        assert {key: body.get(key) for key in CARRIED[name]} == CARRIED[name]
-        assert CODEC.dropped_hints(request) == ()
-    elif name in LEFT_BEHIND:
-        assert encode(request) == encode(ask())
-        assert CODEC.dropped_hints(request) == (name,)
-    elif name in DIALECT:
-        assert encode(request) == encode(ask())
-    else:
-        assert refused(request) == name
+    assert_placed(name, CODEC, encode, CARRIED, LEFT_BEHIND, DIALECT)
 
 
 def test_every_parameter_of_openais_document_is_tried() -> None:

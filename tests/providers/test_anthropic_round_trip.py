@@ -3,21 +3,16 @@
 import json
 from typing import Any
 
-from anthropic_google_wire import fold, history_of, read_streamed
-from chat_parameters import QUESTION, TOOL
+from anthropic_google_wire import WORDS, fold, history_of, json_values, read_streamed
+from chat_parameters import QUESTION, TOOL, ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_anthropic_requests import CODEC, ask, encode
+from test_anthropic_requests import CODEC, encode
 
 from ownkey.domain.conversation import Message, Text, ToolCall
 
-WORDS = st.text(min_size=1, max_size=12).filter(lambda text: text.isprintable() and bool(text.strip()))
 IDS = st.from_regex(r"\Atoolu_[A-Za-z0-9_-]{1,20}\Z")
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=6),
-    lambda child: st.lists(child, max_size=3) | st.dictionaries(st.text(max_size=6), child, max_size=3),
-    max_leaves=6,
-)
+JSON = json_values(st.integers(-(2**53), 2**53))
 THOUGHTS = st.lists(
     st.fixed_dictionaries({"type": st.just("thinking"), "thinking": st.text(max_size=20), "signature": WORDS})
     | st.fixed_dictionaries({"type": st.just("redacted_thinking"), "data": WORDS}),

@@ -7,13 +7,19 @@ import pytest
 from openai_recordings import Exchange, exchanges, params
 
 from ownkey.domain.failures import Failure, FailureClass
-from ownkey.providers.classify import ANY_RULES, ErrorFacts, classify, match_rule, read_error_object, retry_after_ms
+from ownkey.providers.classify import (
+    ANY_RULES,
+    ErrorFacts,
+    FailureTable,
+    classify,
+    match_rule,
+    read_error_object,
+    retry_after_ms,
+)
 from ownkey.providers.openai import OpenAIProvider
-from ownkey.providers.openai.failures import RULES as OPENAI_RULES
-from ownkey.providers.openai.failures import read_facts as openai_facts
+from ownkey.providers.openai.failures import FAILURES as OPENAI_FAILURES
 from ownkey.providers.openrouter import OpenRouterProvider
-from ownkey.providers.openrouter.failures import RULES as OPENROUTER_RULES
-from ownkey.providers.openrouter.failures import read_facts as openrouter_facts
+from ownkey.providers.openrouter.failures import FAILURES as OPENROUTER_FAILURES
 
 C = FailureClass
 PROVIDERS = {"openai": OpenAIProvider(), "openrouter": OpenRouterProvider()}
@@ -106,13 +112,13 @@ OPENROUTER = [
     ("any.request", 400, r(400), C.REQUEST),
     ("any.else", 200, r("odd_word"), C.OVERLOAD),
 ]
-TABLES = {
-    "openai": (OPENAI, OPENAI_RULES, openai_facts),
-    "openrouter": (OPENROUTER, OPENROUTER_RULES, openrouter_facts),
+TABLES: dict[str, tuple[list[Any], FailureTable]] = {
+    "openai": (OPENAI, OPENAI_FAILURES),
+    "openrouter": (OPENROUTER, OPENROUTER_FAILURES),
 }
 ROWS = [
     pytest.param(provider, *row, id=f"reconstructed-{provider}-{n}-{row[0]}")
-    for provider, (rows, _, _) in TABLES.items()
+    for provider, (rows, _) in TABLES.items()
     for n, row in enumerate(rows)
 ]
 
@@ -120,20 +126,20 @@ ROWS = [
 @pytest.mark.parametrize(("provider", "rule", "status", "body", "cls"), ROWS)
 def test_each_row_of_the_table(provider: str, rule: str, status: int, body: Any, cls: FailureClass) -> None:
     """The first matching rule is the row's own, and decides the class."""
-    _, rules, read = TABLES[provider]
-    facts = read(status, {}, body)
+    table = TABLES[provider][1]
+    facts = table.read(status, {}, (body or {}).get("error"))
 
-    assert match_rule(facts, rules).id == rule
-    assert classify(facts, rules).cls is cls
+    assert match_rule(facts, table.rules).id == rule
+    assert classify(facts, table.rules).cls is cls
 
 
 @pytest.mark.parametrize("provider", TABLES, ids=lambda name: f"reconstructed-{name}")
 def test_no_row_is_without_a_test(provider: str) -> None:
     """A rule that nothing exercises is a guess."""
-    rows, rules, _ = TABLES[provider]
-    both = {row[0] for table, _, _ in TABLES.values() for row in table}
+    rows, failures = TABLES[provider]
+    both = {row[0] for table, _ in TABLES.values() for row in table}
 
-    assert {rule.id for rule in rules} <= {row[0] for row in rows}
+    assert {rule.id for rule in failures.rules} <= {row[0] for row in rows}
     assert {rule.id for rule in ANY_RULES} <= both
 
 

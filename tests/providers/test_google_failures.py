@@ -4,15 +4,14 @@ import json
 from typing import Any
 
 import pytest
-from anthropic_google_wire import Exchange, exchanges, fold, not_recorded, params, read_streamed
+from anthropic_google_wire import Exchange, exchanges, fold, json_values, not_recorded, params, read_streamed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ownkey.domain.failures import FailureClass
-from ownkey.providers import sse
 from ownkey.providers.google import GoogleProvider
 from ownkey.providers.google.codec import GenerateCodec
-from ownkey.providers.google.failures import RULES, decode_failure
+from ownkey.providers.google.failures import FAILURES
 
 RECORDED_CLASS = {400: FailureClass.AUTH, 404: FailureClass.MODEL_MISSING, 429: FailureClass.RATE_LIMIT}
 
@@ -75,23 +74,6 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "cls"),
-    [pytest.param(*row[1:], id=f"reconstructed-{row[0]}-{row[1]}-{at}") for at, row in enumerate(ROWS)],
-)
-def test_a_rebuilt_refusal_has_its_class(status: int, body: bytes, cls: str) -> None:
-    """One answer for each row of the table, made from documentation and public reports."""
-    failure = decode_failure(status, {}, body)
-
-    assert failure.cls.value == cls
-    assert failure.unbilled is (status not in (408, 504, 524))
-
-
-def test_every_row_of_the_table_has_an_answer() -> None:
-    """A row without a test is a guess."""
-    assert {rule.id for rule in RULES} == {row[0] for row in ROWS if row[0].startswith("google.")}
-
-
 SHAPES = {
     "overloaded": "overload",
     "key revoked (leaked)": "auth",
@@ -112,7 +94,7 @@ def test_a_shape_of_the_collection_has_its_class(shape: dict[str, Any]) -> None:
     """The rebuilt answers kept beside the recordings."""
     expected = SHAPES[shape["classification"]]
     if not shape["stream"]:
-        assert decode_failure(shape["status"], {}, json.dumps(shape["body"]).encode()).cls.value == expected
+        assert FAILURES.judge_refusal(shape["status"], {}, json.dumps(shape["body"]).encode()).cls.value == expected
         return
     body = shape["body"].encode()
     for pieces in ([body], [body[at : at + 1] for at in range(len(body))], [CHUNK + body]):
@@ -203,32 +185,7 @@ def test_a_blocked_prompt_is_the_dialects_own_refusal() -> None:
     assert seen.complete
 
 
-def test_an_endless_event_fails_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """reconstructed: a frame beyond every size that a provider sends, read and relayed."""
-    monkeypatch.setattr(sse, "MAX_FRAME_BYTES", 100)
-    reader, relay = GenerateCodec().events(), GenerateCodec().passthrough(None)
-
-    events = read_streamed(reader, [b"data: " + b"x" * 60, b"x" * 60, b"\n\n"])
-    relayed = [*relay.feed(b"data: " + b"x" * 120), *relay.eof()]
-
-    assert reader.seen.failure is not None
-    assert reader.seen.failure.signal == "event too large"
-    assert len(events) == 1
-    assert relayed == []
-    assert relay.seen.failure == reader.seen.failure
-
-
-@given(st.integers(300, 599), st.binary(max_size=200))
-def test_no_body_breaks_the_classifier(status: int, body: bytes) -> None:
-    """Edge errors are HTML, and worse."""
-    assert decode_failure(status, {}, body).status == status
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda child: st.lists(child, max_size=3) | st.dictionaries(st.text(max_size=8), child, max_size=3),
-    max_leaves=8,
-)
+JSON = json_values(st.integers())
 KEYS = [
     "parts",
     "text",

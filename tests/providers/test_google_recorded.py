@@ -5,20 +5,21 @@ import re
 import warnings
 from typing import Any
 
-import httpx2
 import msgspec
 import pytest
 from anthropic_google_wire import (
     ABSENT,
     RECORDINGS,
     Exchange,
+    answering,
+    assert_cut_short_is_no_answer,
+    assert_reads_the_same_however_cut,
     data_events,
     exchanges,
     fold,
     history_of,
     params,
-    read_streamed,
-    two_pieces,
+    read_exchange,
 )
 from google import genai
 from google.genai import types
@@ -28,6 +29,7 @@ from ownkey.domain.wire import EmbeddingsRequest
 from ownkey.providers.google import GoogleProvider
 from ownkey.providers.google.codec import GenerateCodec
 
+CODEC = GenerateCodec()
 # Other interfaces of the same provider, kept in the same folder.
 OTHER_ENDPOINTS = ("interactions__", "speech-translation")
 
@@ -45,26 +47,13 @@ IN_PIECES = [item for item in ANSWERS if b"partialArgs" in item.body]
 
 def by_sdk(item: Exchange) -> list[Any]:
     """The official SDK's answers (one a chunk) out of the same bytes."""
-    kind = "text/event-stream" if item.streamed else "application/json"
-    transport = httpx2.MockTransport(
-        lambda request: httpx2.Response(200, headers={"content-type": kind}, content=item.body)
-    )
-    options = types.HttpOptions(httpx_client=httpx2.Client(transport=transport))
+    options = types.HttpOptions(httpx_client=answering(item))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         client = genai.Client(api_key="k", http_options=options)
         if item.streamed:
             return list(client.models.generate_content_stream(model="gemini-x", contents="q"))
         return [client.models.generate_content(model="gemini-x", contents="q")]
-
-
-def by_us(item: Exchange) -> tuple[Any, list[Any]]:
-    codec = GenerateCodec()
-    if item.streamed:
-        reader = codec.events()
-        return reader.seen, read_streamed(reader, [item.body])
-    seen, events = codec.decode_whole(item.body)
-    return seen, list(events)
 
 
 def parts_of(chunks: list[Any]) -> list[Any]:
@@ -86,7 +75,7 @@ def test_an_answer_reads_as_the_official_sdk_reads_it(item: Exchange) -> None:
     """Text, thoughts, tool calls, stop reason, id, model and usage."""
     chunks = by_sdk(item)
     parts = parts_of(chunks)
-    seen, events = by_us(item)
+    seen, events = read_exchange(CODEC, item)
     read = fold(events)
 
     assert read.text == "".join(part.text for part in parts if part.text and not part.thought)
@@ -135,7 +124,7 @@ def test_arguments_in_pieces_are_put_together(item: Exchange) -> None:
                 path = piece["jsonPath"]
                 leaves[path] = leaves[path] + value if isinstance(leaves.get(path), str) else value
 
-    read = fold(by_us(item)[1])
+    read = fold(read_exchange(CODEC, item)[1])
 
     assert [dict(leaves_of(json.loads(call.arguments))) for call in read.calls] == expected
 
@@ -150,39 +139,20 @@ def leaves_of(value: Any, path: str = "$") -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize("item", params(STREAMS))
 def test_a_stream_reads_the_same_however_it_is_cut(item: Exchange) -> None:
-    """Byte by byte, in any two pieces, with LF or CRLF, and with comments between the frames."""
-    body = item.body.replace(b"\r\n", b"\n")
-    expected = read_streamed(GenerateCodec().events(), [item.body])
-
-    assert read_streamed(GenerateCodec().events(), [item.body[at : at + 1] for at in range(len(item.body))]) == expected
-    assert read_streamed(GenerateCodec().events(), [body]) == expected
-    assert read_streamed(GenerateCodec().events(), [body.replace(b"\n", b"\r\n")]) == expected
-    assert read_streamed(GenerateCodec().events(), [body.replace(b"\n\n", b"\n\n: hold on\n\n")]) == expected
-    for size in (2, 7, 64, 1_000):
-        chunks = [item.body[at : at + size] for at in range(0, len(item.body), size)]
-        assert read_streamed(GenerateCodec().events(), chunks) == expected
-    for pieces in two_pieces(item.body):
-        assert read_streamed(GenerateCodec().events(), pieces) == expected
+    """The network cuts where it likes."""
+    assert_reads_the_same_however_cut(CODEC, item.body)
 
 
 @pytest.mark.parametrize("item", params(STREAMS))
 def test_a_cut_stream_is_no_answer(item: Exchange) -> None:
-    """Cut after any frame before the finish reason: a failure of the network; after it: complete."""
-    frames = [frame + b"\n\n" for frame in item.body.replace(b"\r\n", b"\n").split(b"\n\n") if frame.strip()]
-    done = next(at for at, frame in enumerate(frames) if re.search(rb'"finishReason":\s*"', frame))
-    for kept in range(len(frames) + 1):
-        reader = GenerateCodec().events()
-        read = fold(read_streamed(reader, frames[:kept]))
-
-        assert reader.seen.complete is (kept > done)
-        assert (read.failure is None) is (kept > done)
-        assert read.failure is None or read.failure.cls.value == "network"
+    """The finish reason makes it whole."""
+    assert_cut_short_is_no_answer(CODEC, item.body, lambda frame: re.search(rb'"finishReason":\s*"', frame))
 
 
 @pytest.mark.parametrize("item", params(STREAMS))
 def test_relaying_keeps_every_byte(item: Exchange) -> None:
     """Frames go out as they came in."""
-    relay = GenerateCodec().passthrough(None)
+    relay = CODEC.passthrough(None)
 
     assert b"".join([*relay.feed(item.body), *relay.eof()]) == item.body
     assert relay.seen.ended
@@ -194,11 +164,11 @@ def test_calls_and_signatures_survive_a_stateless_client(item: Exchange) -> None
     raw = [json.loads(item.body)] if not item.streamed else list(data_events(item.body))
     parts = [part for chunk in raw for part in chunk["candidates"][0]["content"].get("parts", [])]
     sent_parts = [part for part in parts if part.get("functionCall", {}).get("name")]
-    read = fold(by_us(item)[1])
+    read = fold(read_exchange(CODEC, item)[1])
     tools = tuple(Tool(name, None, None) for name in {call.name for call in read.calls})
     request = ChatRequest(messages=tuple(history_of(read)), tools=tools)
 
-    body = msgspec.json.decode(GenerateCodec().encode_chat("gemini-2.5-flash", request, 4_000))
+    body = msgspec.json.decode(CODEC.encode_chat("gemini-2.5-flash", request, 4_000))
 
     calls = [part for part in body["contents"][1]["parts"] if "functionCall" in part]
     assert [(part["functionCall"]["name"], part.get("thoughtSignature")) for part in calls] == [

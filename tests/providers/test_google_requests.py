@@ -1,13 +1,13 @@
 """What is asked of Gemini: every parameter carried where it belongs, named as left behind, or refused."""
 
 import json
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import msgspec
 import pytest
 from anthropic_google_wire import WIRE
-from chat_parameters import QUESTION, RAW, SCHEMA, TOOL, TYPED, request_with
+from chat_parameters import QUESTION, RAW, SCHEMA, TOOL, TYPED, ask, assert_placed, refusal
 from google.genai import types
 
 from ownkey.domain.conversation import (
@@ -93,14 +93,7 @@ def upper_levels(body: dict[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def refused(request: ChatRequest, model: str = FLASH, limit: int = 4_000) -> str:
-    with pytest.raises(Untranslatable) as caught:
-        CODEC.encode_chat(model, request, limit)
-    return caught.value.what
-
-
-def ask(**fields: Any) -> ChatRequest:
-    return ChatRequest(**({"messages": QUESTION} | fields))
+refused = partial(refusal, encode)
 
 
 def config(**fields: Any) -> dict[str, Any]:
@@ -144,18 +137,7 @@ ELSEWHERE = {"model", "stream", "stream_options"}
 @pytest.mark.parametrize("name", sorted({*TYPED, *RAW}))
 def test_no_parameter_is_dropped_silently(name: str) -> None:
     """Carried where it belongs, named by dropped_hints, or refused under the caller's own name for it."""
-    request = request_with(name)
-    if name in CARRIED:
-        body = encode(request)
-        assert {key: body.get(key) for key in CARRIED[name]} == CARRIED[name]
-        assert CODEC.dropped_hints(request) == ()
-    elif name in LEFT_BEHIND:
-        assert encode(request) == encode(ask())
-        assert CODEC.dropped_hints(request) == (name,)
-    elif name in ELSEWHERE:
-        assert encode(request) == encode(ask())
-    else:
-        assert refused(request) == name
+    assert_placed(name, CODEC, encode, CARRIED, LEFT_BEHIND, ELSEWHERE)
 
 
 def test_model_and_stream_are_in_the_url_and_the_key_is_not() -> None:

@@ -4,22 +4,17 @@ import base64
 import json
 from typing import Any
 
-from anthropic_google_wire import fold, history_of, read_streamed
-from chat_parameters import QUESTION, TOOL
+from anthropic_google_wire import WORDS, fold, history_of, json_values, read_streamed
+from chat_parameters import QUESTION, TOOL, ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_google_requests import CODEC, THIRD, ask, encode
+from test_google_requests import CODEC, THIRD, encode
 
 from ownkey.domain.conversation import Message, Text
 
 NAMES = st.from_regex(r"\A[a-z_][a-z0-9_]{0,8}\Z")
-WORDS = st.text(min_size=1, max_size=12).filter(lambda text: text.isprintable() and bool(text.strip()))
 SIGNATURES = st.binary(min_size=3, max_size=9).map(lambda raw: base64.b64encode(raw).decode())
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=6),
-    lambda child: st.lists(child, max_size=3) | st.dictionaries(st.text(max_size=6), child, max_size=3),
-    max_leaves=6,
-)
+JSON = json_values(st.integers(-(2**53), 2**53))
 CALLS = st.lists(
     st.fixed_dictionaries({"name": NAMES, "args": st.dictionaries(st.text(max_size=6), JSON, max_size=3)}),
     min_size=1,

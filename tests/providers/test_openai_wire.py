@@ -239,6 +239,20 @@ def test_a_broken_tail_takes_nothing_from_a_whole_answer_reconstructed() -> None
     assert relayed == HELLO + STOP + DONE
 
 
+def test_nothing_after_the_terminator_counts_reconstructed() -> None:
+    """No error or second answer behind it reaches the caller, or takes from the answer that was whole."""
+    late = frame({"error": {"message": "late", "code": 500}})
+    relayed, seen = run(HELLO, STOP, DONE, late, HELLO, DONE)
+    events = OPENROUTER.codec("anthropic", "chat")[0].events()
+    read = [*events.feed(HELLO + STOP + DONE + late + HELLO), *events.eof()]
+
+    assert seen.ended
+    assert seen.failure is None
+    assert relayed == HELLO + STOP + DONE
+    assert events.seen.failure is None
+    assert [type(event).__name__ for event in read] == ["Started", "TextDelta", "Finished"]
+
+
 def test_unknown_lines_are_skipped_reconstructed() -> None:
     """SSE readers ignore fields they do not know."""
     odd = b" data: {}\n\n"

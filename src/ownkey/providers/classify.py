@@ -6,7 +6,7 @@ the provider's matches is decided by status alone.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -21,6 +21,9 @@ MAX_RETRY_AFTER_MS = 24 * 3_600 * 1_000
 # Statuses that come before any content and that providers do not bill, with three exceptions: a gateway's
 # time-out does not tell whether the model went on and was paid for (OpenRouter docs, "Errors"; inferred).
 MAYBE_BILLED_STATUSES = frozenset({408, 504, 524})
+
+# What decoding JSON raises: no JSON or not the expected shape, no UTF-8, nested too deep.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _STABLE_WORD = re.compile(r"[A-Za-z][\w.\-]{0,63}\Z", re.ASCII)
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?\Z", re.ASCII)
@@ -135,6 +138,27 @@ def classify(facts: ErrorFacts, rules: Sequence[Rule]) -> Failure:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class FailureTable:
+    """A provider's failures: its way of wording an error, and its rules in their order.
+
+    `read` takes the HTTP status, headers with lower-case names, and whatever the answer holds as its `error`.
+    """
+
+    read: Callable[[int, Mapping[str, str], object], ErrorFacts]
+    rules: Sequence[Rule]
+
+    def judge_refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        """Judge an answer whose status is not 200. Never raises, whatever the body holds."""
+        answer = read_error_object(body) or {}
+        lowered = {name.lower(): value for name, value in headers.items()}
+        return classify(self.read(status, lowered, answer.get("error")), self.rules)
+
+    def judge_error(self, error: object) -> Failure:
+        """Judge an `error` that came inside a 200 answer. Never raises, whatever it holds."""
+        return classify(self.read(200, {}, error), self.rules)
+
+
 def _is_stable(word: str) -> bool:
     """Whether a provider's code is a word to show and compare, and not something it echoed."""
     return _STABLE_WORD.match(word) is not None and not looks_like_secret(word)
@@ -204,7 +228,7 @@ def read_error_object(body: bytes) -> dict[str, Any] | None:
     """
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     if isinstance(value, list) and len(value) == 1:
         value = value[0]

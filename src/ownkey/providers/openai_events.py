@@ -20,6 +20,7 @@ from ownkey.domain.conversation import (
     UsageReport,
 )
 from ownkey.domain.wire import Seen
+from ownkey.providers.classify import UNREADABLE
 from ownkey.providers.openai_chunks import Choice, Chunk, Delta, decode_chunk, says_something
 from ownkey.providers.openai_wire import ChatObserver, Judge, finish_reason, observe_chat
 from ownkey.providers.sse import FrameTooLarge, SseFrame, SseParser
@@ -147,7 +148,7 @@ class ChatEvents:
     def _read(self, frames: Sequence[SseFrame]) -> list[Event]:
         events: list[Event] = []
         for frame in frames:
-            if self.seen.failure is not None:
+            if self.seen.failure is not None or self.seen.ended:
                 break
             if frame.data == b"[DONE]":
                 self._observer.done()
@@ -160,7 +161,7 @@ class ChatEvents:
     def _read_chunk(self, data: bytes) -> list[Event]:
         try:
             chunk = decode_chunk(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             if not self.seen.complete:
                 self._observer.fail("malformed event")
             return []

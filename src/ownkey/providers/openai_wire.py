@@ -4,7 +4,7 @@ Three providers' errors and two callers' envelopes meet in this format, so the o
 of judging an error as a function and hold everything else themselves.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from ownkey.domain.bounds import RequestShape
 from ownkey.domain.failures import Failure, FailureClass
 from ownkey.domain.wire import Seen
-from ownkey.providers.classify import read_error_object
+from ownkey.providers.classify import UNREADABLE, read_error_object
 from ownkey.providers.openai_chunks import (
     NOTHING,
     Choice,
@@ -27,8 +27,8 @@ from ownkey.providers.openai_chunks import (
 )
 from ownkey.providers.sse import FrameTooLarge, SseFrame, SseParser
 
-# Judges an answer with an error inside, as the decoded object that holds `error`.
-Judge = Callable[[Mapping[str, Any]], Failure]
+# Judges the `error` that an answer holds, whatever it is.
+Judge = Callable[[object], Failure]
 
 _DONE_FRAME = b"data: [DONE]\n\n"
 # How JSON and pages begin: what some edges send in a stream's place.
@@ -124,7 +124,7 @@ class ChatObserver:
             choices = answer.get("choices")
             first = next((c for c in choices or () if isinstance(c, dict) and c.get("error")), None)
             answer = first or {"error": {"message": "", "code": "finish_error"}}
-        self.seen.failure = self._judge(answer)
+        self.seen.failure = self._judge(answer["error"])
 
     def fail(self, signal: str) -> None:
         """Note that the answer's bytes broke off or are not what they should be."""
@@ -142,7 +142,7 @@ class ChatObserver:
         if not self.seen.complete:
             answer = read_error_object(text)
             if answer is not None and answer.get("error"):
-                self.seen.failure = self._judge(answer)
+                self.seen.failure = self._judge(answer["error"])
             else:
                 self.fail("not an event stream")
         return False
@@ -267,7 +267,7 @@ class ChatPassthrough:
         """Observe one chunk; return whether to relay it."""
         try:
             chunk = decode_chunk(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             if self.seen.complete:
                 return False  # The answer is whole already: a broken tail takes nothing from it.
             self._observer.fail("malformed event")
@@ -284,7 +284,7 @@ def observe_chat(body: bytes, judge: Judge) -> tuple[Seen, Chunk | None]:
     seen = observer.seen
     try:
         answer = decode_chunk(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         observer.fail("answer is not a chat completion")
         return seen, None
     observer.see(answer, body)
@@ -301,11 +301,11 @@ def observe_embeddings(body: bytes, judge: Judge) -> Seen:
     seen = Seen()
     try:
         answer = decode_embeddings(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         seen.failure = _broken("answer is not a list of embeddings")
         return seen
     if says_something(answer.error):
-        seen.failure = judge(read_error_object(body) or {})
+        seen.failure = judge((read_error_object(body) or {}).get("error"))
         return seen
     if not says_something(answer.data):
         seen.failure = _broken("answer without embeddings")

@@ -7,8 +7,9 @@ from ownkey.domain.exchange import Origin, UpstreamRequest
 from ownkey.domain.failures import Failure
 from ownkey.domain.secret import Secret
 from ownkey.domain.wire import Endpoint
-from ownkey.providers.anthropic import failures
 from ownkey.providers.anthropic.codec import MessagesCodec
+from ownkey.providers.anthropic.failures import FAILURES
+from ownkey.providers.json_post import json_post
 
 API_VERSION = "2023-06-01"
 
@@ -50,22 +51,10 @@ class AnthropicProvider:
         headers: Mapping[str, str],
     ) -> UpstreamRequest:
         """One call of the Messages API; a caller's own `anthropic-version` stands."""
-        fixed = {
-            "content-type": "application/json",
-            "accept": "text/event-stream" if stream else "application/json",
-        }
-        passed = {name.lower(): value for name, value in headers.items()}
-        return UpstreamRequest(
-            origin=origin,
-            method="POST",
-            path="/messages",
-            headers=tuple(({"anthropic-version": API_VERSION} | passed | fixed).items()),
-            body=body,
-            credential=credential,
-            credential_header="x-api-key",
-            credential_prefix="",
+        return json_post(
+            origin, "/messages", body, stream, credential, {"anthropic-version": API_VERSION, **headers}, "x-api-key"
         )
 
     def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """Classify an answer whose status is not 200. Never raises."""
-        return failures.decode_failure(status, headers, body)
+        return FAILURES.judge_refusal(status, headers, body)

@@ -12,8 +12,6 @@ import msgspec
 from ownkey.domain.conversation import (
     Annotations,
     Event,
-    Failed,
-    Finished,
     FinishReason,
     ReasoningDelta,
     RefusalDelta,
@@ -23,12 +21,12 @@ from ownkey.domain.conversation import (
     ToolCallStart,
     UsageReport,
 )
-from ownkey.domain.failures import Failure, FailureClass
 from ownkey.domain.usage import Usage
-from ownkey.domain.wire import Seen
 from ownkey.providers.anthropic.encode import REASONING_FORMAT
-from ownkey.providers.anthropic.failures import judge_error
-from ownkey.providers.sse import FrameTooLarge, SseFrame, SseParser
+from ownkey.providers.anthropic.failures import FAILURES
+from ownkey.providers.classify import UNREADABLE
+from ownkey.providers.sse import SseFrame
+from ownkey.providers.translated import AnswerReader, broken
 
 _FINISH: Mapping[str, FinishReason] = {
     "end_turn": FinishReason.STOP,
@@ -86,12 +84,11 @@ class _Block:
     citations: list[Mapping[str, Any]] = field(default_factory=list)
 
 
-class MessagesReader:
+class MessagesReader(AnswerReader):
     """Reads one stream of the Messages API."""
 
     def __init__(self) -> None:
-        self.seen = Seen()
-        self._sse = SseParser()
+        super().__init__()
         self._blocks: dict[int, _Block] = {}
         self._usage: dict[str, Any] = {}
         self._started = False
@@ -99,51 +96,28 @@ class MessagesReader:
         self._thought_count = 0
         self._text_length = 0
 
-    def feed(self, data: bytes) -> Sequence[Event]:
-        """The events that `data` completes."""
+    def read_frame(self, frame: SseFrame) -> Sequence[Event]:
+        """The events of one frame. The cut tail of an answer that is whole already takes nothing from it."""
+        if frame.data is None:
+            return ()
         try:
-            return self.read_frames(self._sse.feed(data))
-        except FrameTooLarge:
-            return self.reject_frame()
-
-    def reject_frame(self) -> Sequence[Event]:
-        """The stream sent an event too large to be one: the answer has failed."""
-        return self._fail(_broken("event too large")) if self.seen.failure is None else ()
-
-    def eof(self) -> Sequence[Event]:
-        """The upstream closed: what it left, and a failure if the answer is not whole."""
-        events = list(self.read_frames(self._sse.eof()))
-        if self.seen.failure is None and not self.seen.complete:
-            events += self._fail(_broken("stream ended early"))
-        self.seen.ended = True
-        return events
-
-    def read_frames(self, frames: Sequence[SseFrame]) -> Sequence[Event]:
-        """The events of whole frames. After a failure or the terminator nothing counts any more."""
-        events: list[Event] = []
-        for frame in frames:
-            if frame.data is None or self.seen.failure is not None or self.seen.ended:
-                continue
-            try:
-                event = _EVENTS.decode(frame.data)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                if frame.partial and self.seen.complete:
-                    continue
-                events += self._fail(_broken("stream cut" if frame.partial else "malformed event"))
-                continue
-            events += self._read(event)
-        return events
+            event = _EVENTS.decode(frame.data)
+        except UNREADABLE:
+            if frame.partial and self.seen.complete:
+                return ()
+            return self._fail(broken("stream cut" if frame.partial else "malformed event"))
+        return self._read(event)
 
     def read_whole(self, body: bytes) -> Sequence[Event]:
         """The events of a whole answer."""
         try:
             whole = _WHOLE.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return self._fail(_broken("malformed body"))
+        except UNREADABLE:
+            return self._fail(broken("malformed body"))
         if whole.type == "error" or whole.error is not None:
-            return self._fail(judge_error(whole.error))
+            return self._fail(FAILURES.judge_error(whole.error))
         if whole.type != "message" or whole.stop_reason is None:
-            return self._fail(_broken("body without an answer"))
+            return self._fail(broken("body without an answer"))
         events = self._start(whole)
         self.seen.ended = True
         return events
@@ -162,9 +136,9 @@ class MessagesReader:
                 return self._finish(event.delta or {}, event.usage)
             case "message_stop":
                 self.seen.ended = self.seen.complete
-                return () if self.seen.complete else self._fail(_broken("stream ended early"))
+                return () if self.seen.complete else self._fail(broken("stream ended early"))
             case "error":
-                return self._fail(judge_error(event.error))
+                return self._fail(FAILURES.judge_error(event.error))
             case _:
                 return ()
 
@@ -172,7 +146,7 @@ class MessagesReader:
         """A second start before any content repeats the first; after content it is another answer spliced in,
         whose blocks would be taken for parts of the one before."""
         if self._started and (self._blocks or self.seen.content):
-            return self._fail(_broken("answer restarted"))
+            return self._fail(broken("answer restarted"))
         repeated = self._started
         self._started = True
         self.seen.response_id = message.id or None
@@ -224,7 +198,7 @@ class MessagesReader:
     def _delta(self, index: int, delta: dict[str, Any]) -> Sequence[Event]:
         block = self._blocks.get(index)
         if block is None:
-            return self._fail(_broken("delta without a block"))
+            return self._fail(broken("delta without a block"))
         match delta.get("type"):
             case "text_delta":
                 return self._text(_string(delta, "text"))
@@ -274,10 +248,7 @@ class MessagesReader:
             explanation = _string(details, "explanation")
             if explanation:
                 events.append(RefusalDelta(explanation))
-        self.seen.complete = True
-        self.seen.refused = reason is FinishReason.CONTENT_FILTER
-        self.seen.finish_reason = reason.value
-        events.append(Finished(reason, native))
+        events.append(self._finished(reason, native))
         if self.seen.usage is not None:
             events.append(UsageReport(self.seen.usage))
         return events
@@ -306,21 +277,12 @@ class MessagesReader:
         self._thought_count += 1
         return self._thought_count - 1
 
-    def _saw(self, text: str) -> None:
-        if text:
-            self.seen.content = True
-            self.seen.content_bytes += len(text.encode("utf-8", "surrogatepass"))
-
     def _report(self, usage: dict[str, Any] | None) -> None:
         """Reports are cumulative: the last value of each counter holds, one that is missing keeps its own."""
         if usage is None:
             return
         self._usage |= {name: value for name, value in usage.items() if value is not None}
         self.seen.usage = usage_of(self._usage)
-
-    def _fail(self, failure: Failure) -> Sequence[Event]:
-        self.seen.failure = failure
-        return (Failed(failure),)
 
 
 def usage_of(report: Mapping[str, Any]) -> Usage:
@@ -371,7 +333,3 @@ def _annotation(citation: Mapping[str, Any]) -> dict[str, Any]:
     fields = {"url": citation["url"], "title": _string(citation, "title")}
     quoted = _string(citation, "cited_text")
     return fields | {"content": quoted} if quoted else fields
-
-
-def _broken(signal: str) -> Failure:
-    return Failure(FailureClass.NETWORK, signal, "The provider's answer broke off or cannot be read.", 200)

@@ -7,8 +7,8 @@ recorded answers. The same table judges statuses and `event: error` inside a str
 from collections.abc import Mapping
 from typing import Any
 
-from ownkey.domain.failures import Failure, FailureClass
-from ownkey.providers.classify import ErrorFacts, Rule, classify, read_error_object, text_of
+from ownkey.domain.failures import FailureClass
+from ownkey.providers.classify import ErrorFacts, FailureTable, Rule, text_of
 
 # The status each type of error has outside a stream (platform.claude.com, "Errors").
 STATUS_OF_TYPE: Mapping[str, int] = {
@@ -93,19 +93,8 @@ RULES = (
 )
 
 
-def decode_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """Judge an answer whose status is not 200. Never raises."""
-    document = read_error_object(body) or {}
-    lowered = {name.lower(): value for name, value in headers.items()}
-    return classify(_facts(status, document.get("error"), lowered), RULES)
-
-
-def judge_error(error: object) -> Failure:
-    """Judge an `error` object that came inside a 200 answer."""
-    return classify(_facts(200, error, {}), RULES)
-
-
-def _facts(status: int, error: object, headers: Mapping[str, str]) -> ErrorFacts:
+def read_facts(status: int, headers: Mapping[str, str], error: object) -> ErrorFacts:
+    """What an `error` says. Never raises, whatever it holds."""
     fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
     details = fields.get("details")
     code = text_of(details.get("error_code")) if isinstance(details, dict) else ""
@@ -118,3 +107,6 @@ def _facts(status: int, error: object, headers: Mapping[str, str]) -> ErrorFacts
         stated=STATUS_OF_TYPE.get(kind),
         headers=headers,
     )
+
+
+FAILURES = FailureTable(read_facts, RULES)

@@ -8,9 +8,10 @@ from ownkey.domain.exchange import Origin, UpstreamRequest
 from ownkey.domain.failures import Failure
 from ownkey.domain.secret import Secret
 from ownkey.domain.wire import Endpoint
-from ownkey.providers.google import failures
 from ownkey.providers.google.codec import GenerateCodec
 from ownkey.providers.google.embeddings import EmbeddingsCodec
+from ownkey.providers.google.failures import FAILURES
+from ownkey.providers.json_post import json_post
 
 
 class _Wired(Protocol):
@@ -61,22 +62,9 @@ class GoogleProvider:
             action = "batchEmbedContents"
         else:
             action = "streamGenerateContent?alt=sse" if stream else "generateContent"
-        fixed = {
-            "content-type": "application/json",
-            "accept": "text/event-stream" if stream else "application/json",
-        }
-        passed = {name.lower(): value for name, value in headers.items()}
-        return UpstreamRequest(
-            origin=origin,
-            method="POST",
-            path=f"/models/{quote(model.removeprefix('models/'), safe='')}:{action}",
-            headers=tuple((passed | fixed).items()),
-            body=body,
-            credential=credential,
-            credential_header="x-goog-api-key",
-            credential_prefix="",
-        )
+        path = f"/models/{quote(model.removeprefix('models/'), safe='')}:{action}"
+        return json_post(origin, path, body, stream, credential, headers, "x-goog-api-key")
 
     def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """Classify an answer whose status is not 200. Never raises."""
-        return failures.decode_failure(status, headers, body)
+        return FAILURES.judge_refusal(status, headers, body)

@@ -6,13 +6,12 @@ from typing import Any
 import msgspec
 
 from ownkey.domain.conversation import ChatRequest, Event, Failed, Started, Untranslatable, UsageReport
-from ownkey.domain.failures import Failure, FailureClass
 from ownkey.domain.wire import EmbeddingsRequest, Seen
-from ownkey.providers.classify import read_error_object
-from ownkey.providers.google.codec import GeneratePassthrough
+from ownkey.providers.classify import UNREADABLE, read_error_object
 from ownkey.providers.google.events import GenerateReader
-from ownkey.providers.google.failures import judge_error
+from ownkey.providers.google.failures import FAILURES
 from ownkey.providers.google.usage import usage_of
+from ownkey.providers.translated import TranslatedCodec, broken
 
 
 class _Vector(msgspec.Struct):
@@ -27,7 +26,7 @@ class _Answer(msgspec.Struct, rename="camel"):
 _ANSWERS = msgspec.json.Decoder(_Answer)
 
 
-class EmbeddingsCodec:
+class EmbeddingsCodec(TranslatedCodec):
     """`google.embeddings`: requests into it, vectors out of it."""
 
     wire = "google.embeddings"
@@ -55,17 +54,9 @@ class EmbeddingsCodec:
         """None: an embeddings request has no hints."""
         return ()
 
-    def passthrough(self, call: object) -> GeneratePassthrough:
-        """A relay for a stream that is never sent."""
-        return GeneratePassthrough()
-
     def events(self) -> GenerateReader:
         """A reader for a stream that is never sent."""
         return GenerateReader()
-
-    def observe_whole(self, body: bytes) -> Seen:
-        """What a whole 200 body shows."""
-        return self.decode_embeddings(body)[0]
 
     def decode_whole(self, body: bytes) -> tuple[Seen, Sequence[Event]]:
         """What it used: vectors are no events."""
@@ -80,13 +71,12 @@ class EmbeddingsCodec:
         seen = Seen(ended=True)
         try:
             answer = _ANSWERS.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             document = read_error_object(body)
             if document is not None and "error" in document:
-                seen.failure = judge_error(document["error"])
+                seen.failure = FAILURES.judge_error(document["error"])
             else:
-                text = "The provider's answer broke off or cannot be read."
-                seen.failure = Failure(FailureClass.NETWORK, "malformed body", text, 200)
+                seen.failure = broken("malformed body")
             return seen, ()
         seen.complete = True
         seen.content = bool(answer.embeddings)

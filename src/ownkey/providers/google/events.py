@@ -9,8 +9,6 @@ import msgspec
 from ownkey.domain.conversation import (
     Annotations,
     Event,
-    Failed,
-    Finished,
     FinishReason,
     ReasoningDelta,
     RefusalDelta,
@@ -21,13 +19,13 @@ from ownkey.domain.conversation import (
     UsageReport,
 )
 from ownkey.domain.failures import Failure, FailureClass
-from ownkey.domain.wire import Seen
-from ownkey.providers.classify import read_error_object
+from ownkey.providers.classify import UNREADABLE, read_error_object
 from ownkey.providers.google.encode import REASONING_FORMAT
-from ownkey.providers.google.failures import judge_error
+from ownkey.providers.google.failures import FAILURES
 from ownkey.providers.google.partial_args import BadPath, PartialArgs
 from ownkey.providers.google.usage import usage_of
-from ownkey.providers.sse import FrameTooLarge, SseFrame, SseParser
+from ownkey.providers.sse import SseFrame
+from ownkey.providers.translated import AnswerReader, broken
 
 # Reasons that end an answer because of what it would have said (google-genai 3.4, FinishReason).
 _WITHHELD = frozenset(
@@ -101,12 +99,11 @@ _CHUNKS = msgspec.json.Decoder(_Chunk)
 _BLANK = b" \t\r\n"
 
 
-class GenerateReader:
+class GenerateReader(AnswerReader):
     """Reads one answer of generateContent or streamGenerateContent."""
 
     def __init__(self) -> None:
-        self.seen = Seen()
-        self._sse = SseParser()
+        super().__init__()
         self._started = False
         self._usage: dict[str, Any] = {}
         self._calls = 0
@@ -115,62 +112,35 @@ class GenerateReader:
         self._in_thought = False
         self._text = ""
 
-    def feed(self, data: bytes) -> Sequence[Event]:
-        """The events that `data` completes."""
-        try:
-            return self.read_frames(self._sse.feed(data))
-        except FrameTooLarge:
-            return self.reject_frame()
-
-    def reject_frame(self) -> Sequence[Event]:
-        """The stream sent an event too large to be one: the answer has failed."""
-        return self._fail(_broken("event too large")) if self.seen.failure is None else ()
-
-    def eof(self) -> Sequence[Event]:
-        """The upstream closed, which is how a stream of Gemini's ends; a failure if the answer is not whole."""
-        events = list(self.read_frames(self._sse.eof()))
-        if self.seen.failure is None and not self.seen.complete:
-            events += self._fail(_broken("stream ended early"))
-        self.seen.ended = True
-        return events
-
-    def read_frames(self, frames: Sequence[SseFrame]) -> Sequence[Event]:
-        """The events of whole frames. After a failure nothing counts any more."""
-        events: list[Event] = []
-        for frame in frames:
-            if self.seen.failure is not None:
-                break
-            if frame.raw.lstrip(_BLANK)[:1] in (b"{", b"["):
-                # An overloaded model has answered with bare, pretty-printed JSON in the middle of a stream.
-                events += self._read_error(frame.raw.partition(b"\ndata:")[0], "malformed event")
-            elif frame.data is not None:
-                events += self._read_json(frame.data, frame.partial)
-        return events
+    def read_frame(self, frame: SseFrame) -> Sequence[Event]:
+        """The events of one frame."""
+        if frame.raw.lstrip(_BLANK)[:1] in (b"{", b"["):
+            # An overloaded model has answered with bare, pretty-printed JSON in the middle of a stream.
+            return self._read_error(frame.raw.partition(b"\ndata:")[0], "malformed event")
+        return () if frame.data is None else self._read_json(frame.data, frame.partial)
 
     def read_whole(self, body: bytes) -> Sequence[Event]:
         """The events of a whole answer."""
-        events = [*self._read_json(body, partial=False)]
-        if self.seen.failure is None and not self.seen.complete:
-            events += self._fail(_broken("body without an answer"))
+        events = [*self._read_json(body, partial=False), *self._fail_unless_complete("body without an answer")]
         self.seen.ended = True
         return events
 
     def _read_json(self, data: bytes, partial: bool) -> Sequence[Event]:
         try:
             chunk = _CHUNKS.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             if partial and self.seen.complete:
                 return ()
             return self._read_error(data, "stream cut" if partial else "malformed event")
         if chunk.error is not None:
-            return self._fail(judge_error(chunk.error))
+            return self._fail(FAILURES.judge_error(chunk.error))
         return self._read(chunk)
 
     def _read_error(self, data: bytes, otherwise: str) -> Sequence[Event]:
         document = read_error_object(data)
         if document is not None and "error" in document:
-            return self._fail(judge_error(document["error"]))
-        return self._fail(_broken(otherwise))
+            return self._fail(FAILURES.judge_error(document["error"]))
+        return self._fail(broken(otherwise))
 
     def _read(self, chunk: _Chunk) -> Sequence[Event]:
         events: list[Event] = []
@@ -188,7 +158,7 @@ class GenerateReader:
         if isinstance(blocked, str) and not self.seen.complete:
             said = (chunk.prompt_feedback or {}).get("blockReasonMessage")
             text = said if isinstance(said, str) and said else f"The provider blocked the prompt ({blocked})."
-            events += (RefusalDelta(text), *self._finish(FinishReason.CONTENT_FILTER, blocked))
+            events += (RefusalDelta(text), self._finished(FinishReason.CONTENT_FILTER, blocked))
         if self.seen.usage is not None and self.seen.complete and (reported or not was_complete):
             events.append(UsageReport(self.seen.usage))
         return events
@@ -199,7 +169,7 @@ class GenerateReader:
             for part in (candidate.content and candidate.content.parts) or ():
                 events += self._part(part)
         except BadPath:
-            return (*events, *self._fail(_broken("malformed function arguments")))
+            return (*events, *self._fail(broken("malformed function arguments")))
         events += self._citations(candidate.grounding_metadata)
         native = candidate.finish_reason
         if not native:
@@ -216,7 +186,7 @@ class GenerateReader:
                 events.append(RefusalDelta(candidate.finish_message))
         else:
             reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
-        return (*events, *self._finish(reason, native))
+        return (*events, self._finished(reason, native))
 
     def _part(self, part: _Part) -> Sequence[Event]:
         if part.function_call is not None:
@@ -304,17 +274,6 @@ class GenerateReader:
                     items.append({"type": "url_citation", "url_citation": citation | span})
         return (Annotations(tuple(items)),) if items else ()
 
-    def _finish(self, reason: FinishReason, native: str) -> Sequence[Event]:
-        self.seen.complete = True
-        self.seen.refused = reason is FinishReason.CONTENT_FILTER
-        self.seen.finish_reason = reason.value
-        return (Finished(reason, native),)
-
-    def _saw(self, text: str) -> None:
-        if text:
-            self.seen.content = True
-            self.seen.content_bytes += len(text.encode("utf-8", "surrogatepass"))
-
     def _report(self, usage: Mapping[str, Any] | None) -> bool:
         """Reports are cumulative: the last value of each counter holds. False if this one counts nothing."""
         if not usage or not any(name.endswith("TokenCount") for name in usage):
@@ -322,10 +281,6 @@ class GenerateReader:
         self._usage |= {name: value for name, value in usage.items() if value is not None}
         self.seen.usage = usage_of(self._usage)
         return True
-
-    def _fail(self, failure: Failure) -> Sequence[Event]:
-        self.seen.failure = failure
-        return (Failed(failure),)
 
 
 def _dicts(value: object) -> list[dict[str, Any]]:
@@ -336,7 +291,3 @@ def _dicts(value: object) -> list[dict[str, Any]]:
 def _characters(raw: bytes, segment: object, name: str) -> int:
     offset = segment.get(name) if isinstance(segment, dict) else None
     return len(raw[:offset].decode(errors="ignore")) if isinstance(offset, int) and offset > 0 else 0
-
-
-def _broken(signal: str) -> Failure:
-    return Failure(FailureClass.NETWORK, signal, "The provider's answer broke off or cannot be read.", 200)

@@ -7,8 +7,8 @@ same table judges statuses and errors inside a stream.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ownkey.domain.failures import Failure, FailureClass
-from ownkey.providers.classify import ErrorFacts, Rule, classify, read_error_object, seconds_ms, text_of
+from ownkey.domain.failures import FailureClass
+from ownkey.providers.classify import ErrorFacts, FailureTable, Rule, seconds_ms, text_of
 
 _BAD_REQUEST = frozenset({400})
 _TOO_MANY = frozenset({429})
@@ -52,19 +52,8 @@ RULES = (
 )
 
 
-def decode_failure(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-    """Judge an answer whose status is not 200. Never raises."""
-    document = read_error_object(body) or {}
-    lowered = {name.lower(): value for name, value in headers.items()}
-    return classify(_facts(status, document.get("error"), lowered), RULES)
-
-
-def judge_error(error: object) -> Failure:
-    """Judge an `error` object that came inside a 200 answer."""
-    return classify(_facts(200, error, {}), RULES)
-
-
-def _facts(status: int, error: object, headers: Mapping[str, str]) -> ErrorFacts:
+def read_facts(status: int, headers: Mapping[str, str], error: object) -> ErrorFacts:
+    """What an `error` says. Never raises, whatever it holds."""
     fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
     stated = fields.get("code")
     details = list(_details(fields))
@@ -101,3 +90,6 @@ def _violations(detail: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _is(detail: Mapping[str, Any], kind: str) -> bool:
     return text_of(detail.get("@type")).endswith(f"google.rpc.{kind}")
+
+
+FAILURES = FailureTable(read_facts, RULES)

@@ -1,10 +1,9 @@
 """OpenAI's failures as rules: stable codes first, then types, messages and statuses."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from ownkey.domain.failures import FailureClass
-from ownkey.providers.classify import ErrorFacts, Rule, text_of
+from ownkey.providers.classify import ErrorFacts, FailureTable, Rule, text_of
 
 RULES = (
     # A restricted key answers 401 with no code of its own; only the sentence tells it from a wrong key.
@@ -63,9 +62,8 @@ RULES = (
 )
 
 
-def read_facts(status: int, headers: Mapping[str, str], answer: Mapping[str, Any] | None) -> ErrorFacts:
-    """What an error answer, or an answer with an error inside, says. Never raises, whatever it holds."""
-    error = (answer or {}).get("error")
+def read_facts(status: int, headers: Mapping[str, str], error: object) -> ErrorFacts:
+    """What an `error` says. Never raises, whatever it holds."""
     if isinstance(error, str):
         error = {"message": error}
     if not isinstance(error, dict):
@@ -80,3 +78,6 @@ def read_facts(status: int, headers: Mapping[str, str], answer: Mapping[str, Any
         stated=code if isinstance(code, int) and 400 <= code < 600 else None,
         headers=headers,
     )
+
+
+FAILURES = FailureTable(read_facts, RULES)

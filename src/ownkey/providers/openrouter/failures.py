@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from ownkey.domain.failures import FailureClass
-from ownkey.providers.classify import ErrorFacts, Rule, read_error_object, seconds_ms, text_of
+from ownkey.providers.classify import ErrorFacts, FailureTable, Rule, read_error_object, seconds_ms, text_of
 
 NO_ENDPOINTS = "no_endpoints"
 _NO_ENDPOINTS_TEXT = (
@@ -123,12 +123,11 @@ RULES = (
 )
 
 
-def read_facts(status: int, headers: Mapping[str, str], answer: Mapping[str, Any] | None) -> ErrorFacts:
-    """What an error answer, or an answer with an error inside, says. Never raises, whatever it holds.
+def read_facts(status: int, headers: Mapping[str, str], error: object) -> ErrorFacts:
+    """What an `error` says. Never raises, whatever it holds.
 
     `code` may be an integer, digits, a word or missing; `metadata.raw` a text, a JSON text or an object.
     """
-    error = (answer or {}).get("error")
     if isinstance(error, str):
         error = {"message": error}
     if not isinstance(error, dict):
@@ -189,3 +188,6 @@ def _shown(message: str, raw_message: str, provider_name: str) -> str:
     if raw_message and message in ("", "Provider returned error"):
         return f"{provider_name}: {raw_message}" if provider_name else raw_message
     return message
+
+
+FAILURES = FailureTable(read_facts, RULES)

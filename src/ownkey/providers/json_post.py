@@ -1,29 +1,21 @@
-"""Calls of OpenAI's wire formats as HTTP requests."""
+"""A call of any provider as an HTTP request: JSON posted, JSON or an event stream asked for."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 from ownkey.domain.exchange import Origin, UpstreamRequest
 from ownkey.domain.secret import Secret
 
-PATHS = {"openai.chat": "/chat/completions", "openai.embeddings": "/embeddings"}
 
-
-class HasWire(Protocol):
-    """What a request needs of a codec."""
-
-    wire: str
-
-
-def json_request(
+def json_post(
     origin: Origin,
-    codec: HasWire,
+    path: str,
     body: bytes,
     stream: bool,
     credential: Secret,
     headers: Mapping[str, str],
+    key_header: str | None = None,
 ) -> UpstreamRequest:
-    """A POST with the credential as bearer token; `headers` cannot replace the content's own."""
+    """`headers` cannot replace the content's own. The credential is a bearer token unless `key_header` holds it."""
     fixed = {
         "content-type": "application/json",
         "accept": "text/event-stream" if stream else "application/json",
@@ -32,8 +24,10 @@ def json_request(
     return UpstreamRequest(
         origin=origin,
         method="POST",
-        path=PATHS[codec.wire],
+        path=path,
         headers=tuple((passed | fixed).items()),
         body=body,
         credential=credential,
+        credential_header=key_header or "authorization",
+        credential_prefix="" if key_header else "Bearer ",
     )
