@@ -87,7 +87,7 @@ def test_the_serving_process_knows_nothing_of_the_emulator() -> None:
 ], ids=lambda path: path.name)
 def test_demo_and_system_tests_use_public_doors_only(path: Path) -> None:
     """No back doors: nothing of the use cases, the store or the vault is imported where the product is judged."""
-    allowed = ("ownkey.cli.problems", "ownkey.domain.money")
+    allowed = ("ownkey.cli.problems", "ownkey.domain")  # pure rules and words; no way into a running product
     for node in ast.walk(ast.parse(path.read_text())):
         modules = []
         if isinstance(node, ast.Import):
@@ -95,7 +95,7 @@ def test_demo_and_system_tests_use_public_doors_only(path: Path) -> None:
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules = [node.module]
         for module in modules:
-            assert not module.startswith("ownkey") or module in allowed, f"{path.name} imports {module}"
+            assert not module.startswith("ownkey") or module.startswith(allowed), f"{path.name} imports {module}"
 
 
 def test_nothing_dangerous_is_called() -> None:
