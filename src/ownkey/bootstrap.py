@@ -262,7 +262,8 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
 
 def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
     """Run until SIGTERM or SIGINT: stop listening, let calls in flight end, settle, exit."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("ownkey").setLevel(logging.INFO)
     harden_process()
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(_serve(settings, environ))

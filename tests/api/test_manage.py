@@ -59,7 +59,7 @@ async def test_a_host_connects_a_customer(api: Management) -> None:
     assert test["outcome"] == "works"
     assert receipts[0]["cost_nusd"] == test["cost_nusd"] == "4220"
     assert receipts[0]["cost_usd"] == "0.00000422"
-    assert why["why"].startswith("OpenRouter answered")
+    assert why["why"].startswith("A Test of the OpenRouter key sk-or-…5a7e made 2 small calls: ")
 
 
 async def test_no_answer_contains_a_key(api: Management) -> None:
@@ -223,6 +223,8 @@ async def test_switching_payers_over_http(builder: Management) -> None:
     base = f"/workspaces/{builder.own.id}"
     included = next(p.name for p in builder.house.product.plans.values() if p.byok == "included")
     await builder.good("PATCH", base, {"plan": included})
+    nobody = await builder.good("GET", f"{base}/status")
+    await builder.good("PUT", "/platform/credentials/openrouter", {"key": KEYS["openrouter"]}, who="operator")
     credits = await builder.good("GET", f"{base}/status")
     await builder.good("PUT", f"{base}/credentials/openrouter", {"key": KEYS["openrouter"]})
     await builder.good("PATCH", base, {"always_use_key": True})
@@ -232,7 +234,10 @@ async def test_switching_payers_over_http(builder: Management) -> None:
     gone = await builder.good("DELETE", f"{base}/credentials/openrouter?acknowledge_ai_stops=true")
     off = await builder.good("GET", f"{base}/status")
 
-    assert credits["payer"] == "credits"
+    assert (nobody["state"], nobody["payer"]) == ("off", "nobody")
+    assert "own OpenRouter key is not set up" in nobody["sentence"]
+    assert "--platform" in nobody["fix"]["text"]
+    assert (credits["state"], credits["payer"]) == ("on", "credits")
     assert (always["payer"], always["row"]) == ("your_key", "F9")
     assert error["code"] == "acknowledgement_required"
     assert stopped["payer_sentence"].startswith("AI calls are stopped")
@@ -392,3 +397,50 @@ async def test_a_conversation_may_have_a_slash(api: Management) -> None:
     found = await api.good("GET", f"/workspaces/{api.own.id}/conversations/ticket%2F7/meter")
 
     assert found["conversation"] == "ticket/7"
+
+
+@pytest.mark.parametrize(("method", "path", "body", "message", "fix"), [
+    ("POST", "/tokens", {"label": "x", "scopes": ["cal"]}, "'cal' is not a value of `scopes[0]`.",
+     "Did you mean call? Use one of: call, manage."),
+    ("PUT", "/members/u1", {"email": "a@b.c", "role": "boss"}, "'boss' is not a value of `role`.",
+     "Use one of: admin, member, owner, viewer."),
+    ("GET", "/receipts?funding=foo", None, "'foo' is not a value of `funding`.", "Use one of: byok, credits."),
+    ("PUT", "/cap", {"cap_usd": "5", "threshold_percent": 150}, "`threshold_percent` cannot be taken",
+     "Use a whole number from 1 to 99."),
+    ("PUT", "/cap", {"cap_usd": "5", "threshold_percent": 100}, "`threshold_percent` cannot be taken",
+     "Use a whole number from 1 to 99."),
+    ("PATCH", "", {"always_use_key": "yes"}, "`always_use_key` cannot be taken", "Use true or false."),
+    ("GET", "/receipts?limit=1000", None, "`limit` cannot be taken", "Use a whole number from 1 to 200."),
+    ("PUT", "/features/auto_reply", {"settings": {"threshold": "x"}}, "cannot be taken", "Use a whole number."),
+    ("PUT", "/cap", {"cap_usd": "5", "treshold": 80}, "`treshold`", "Known: cap_usd, threshold_percent."),
+])
+async def test_a_wrong_value_is_answered_with_the_right_ones(
+    api: Management, method: str, path: str, body: Any, message: str, fix: str
+) -> None:
+    """The fix lists what that field may hold, not which fields there are."""
+    error = await api.bad(400, method, f"/workspaces/{api.own.id}{path}", body)
+
+    assert message in error["message"]
+    assert error["fix"]["text"] == fix
+
+
+@pytest.mark.parametrize(("method", "path", "message"), [
+    ("GET", "/workspaces/nobody", "There is no workspace nobody here."),
+    ("GET", "/workspaces/own/receipts/call_x", "There is no receipt call_x in this workspace."),
+    ("DELETE", "/workspaces/own/tokens/tok_x", "There is no token tok_x in this workspace."),
+    ("DELETE", "/workspaces/own/members/u9", "There is no member u9 in this workspace."),
+])
+async def test_what_is_missing_is_named_as_it_was_asked_for(
+    api: Management, method: str, path: str, message: str
+) -> None:
+    """Kind and id; nothing that the asker did not say."""
+    assert (await api.bad(404, method, path))["message"] == message
+
+
+async def test_a_suspended_workspace_names_its_way_back(api: Management) -> None:
+    """The sentence says who can, the fix says how."""
+    await api.good("PATCH", "/workspaces/own", {"status": "suspended"}, who="ops")
+    status = await api.good("GET", "/workspaces/own/status")
+
+    assert status["sentence"] == "This workspace is suspended by the operator."
+    assert "ownkey workspace set own --status active" in status["fix"]["text"]

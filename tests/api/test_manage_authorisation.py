@@ -118,8 +118,9 @@ async def test_every_route_for_every_principal(api: Management, route: ManageRou
         assert own.status_code not in (401, 403, 405, 500), own.text
     if route.owner == "workspace":
         if who == "workspace":
-            assert (answers["other"].status_code, answers["other"].content) == (
-                answers["none"].status_code, answers["none"].content
+            # Each repeats the id that was asked for; nothing else tells them apart.
+            assert (answers["other"].status_code, answers["other"].text.replace(api.other.id, "ID")) == (
+                answers["none"].status_code, answers["none"].text.replace("ws_none", "ID")
             )
             assert answers["other"].status_code == (404 if allowed else 403)
         elif allowed:
@@ -164,3 +165,28 @@ async def test_staff_may_disable_and_not_switch_the_payer(api: Management) -> No
     await api.good("PATCH", base, {"status": "suspended"}, who="ops")
     await api.bad(403, "PATCH", base, {"status": "active"}, who="service")
     assert (await api.good("GET", f"{base}/status"))["headline"] == "AI off"
+
+
+async def test_refused_in_a_loop_fills_no_log(api: Management) -> None:
+    """One row per token, operation and minute: a token without rights cannot write the disk full."""
+    for _ in range(30):
+        await api.bad(403, "GET", f"/workspaces/{api.own.id}/cap", who="workspace")
+    await api.bad(403, "GET", f"/workspaces/{api.own.id}/members", who="workspace")
+    api.house.clock.pass_s(61)
+    await api.bad(403, "GET", f"/workspaces/{api.own.id}/cap", who="workspace")
+
+    rows = (await api.good("GET", f"/workspaces/{api.own.id}/audit", who="service"))["rows"]
+
+    assert [row["target"] for row in rows if row["action"] == "authorisation.refused"] == [
+        "read_cap", "list_members", "read_cap"
+    ]
+
+
+async def test_a_refusal_by_right_says_who_can(api: Management) -> None:
+    """And to a workspace token, which workspace is its own: a client need not ask for it."""
+    deployment = await api.bad(403, "GET", "/prices", who="service")
+    own = await api.bad(403, "GET", "/workspaces", who="workspace")
+
+    assert "run the command beside the server" in deployment["fix"]["text"]
+    assert "ownkey token add --service" in own["fix"]["text"]
+    assert own["details"] == {"workspace": api.own.id}

@@ -80,7 +80,7 @@ def test_from_nothing_to_a_receipt(desk: Terminal) -> None:
     assert tested["outcome"] == "works"
     assert token["token"].startswith("ok_")
     assert [r["id"] for r in receipts["receipts"]] == [tested["receipt"]]
-    assert "OpenRouter answered" in why.out
+    assert "A Test of the OpenRouter key" in why.out
     assert (shown["id"], shown["ai"]["state"]) == (made["id"], "on")
     assert explained["attempts"]
     assert desk.json("cap", "show")["threshold_percent"] == 90
@@ -152,7 +152,7 @@ def test_prices_are_shown_and_overridden(desk: Terminal) -> None:
     (("init", "--preset", "helpdesk", "--dir", "/tmp/nowhere"), 2, "no preset 'helpdesk'", "support-desk"),
     (("cap", "set", "abc"), 1, "not an amount", "such as 50"),
     (("cap", "set", "-5"), 1, "cannot be negative", "0 for no AI"),
-    (("cap", "show", "--workspace", "nobody"), 1, "no such object", "lists show"),
+    (("cap", "show", "--workspace", "nobody"), 1, "no workspace nobody here", "lists show"),
     (("feature", "on", "auto_repli"), 1, "no task 'auto_repli'", "auto_reply"),
     (("feature", "set", "auto_reply", "threshold"), 2, "not NAME=NUMBER", "threshold=85"),
     (("credential", "enable", "opnrouter"), 1, "not a provider", "openrouter"),
@@ -164,9 +164,9 @@ def test_prices_are_shown_and_overridden(desk: Terminal) -> None:
     (("member", "add", "u", "--email", "nobody"), 1, "not an e-mail address", "ada@example.com"),
     (("token", "add", "--task", "drft"), 1, "no task 'drft'", "draft_reply"),
     (("token", "revoke", "ok_123"), 2, "secret, not its id", "tok_"),
-    (("why", "nothing"), 1, "no such object", "Check the id"),
+    (("why", "nothing"), 1, "no receipt nothing in", "Check the id"),
     (("receipts", "--since", "yesterday"), 1, "not a time", "2026"),
-    (("explain",), 2, "a task or a model", "draft-reply"),
+    (("explain",), 2, "a task or a model", "--task auto_triage"),
     (("credits", "grant", "5"), 1, "has no credits", "granted"),
 ])
 def test_every_clumsy_command_gets_its_sentence_and_fix(
@@ -349,3 +349,81 @@ def test_the_reference_is_current() -> None:
     """docs/cli.md names every command, option and environment variable, as they are now."""
     assert (ROOT / "docs" / "cli.md").read_text("utf-8") == render()
     assert len(commands()) > 30
+
+
+def test_receipts_fit_a_terminal(desk: Terminal) -> None:
+    """At most 120 columns; the end of an id finds the whole receipt; a filter takes any name of a model."""
+    desk.good("workspace", "add", "Acme")
+    desk.good("credential", "add", stdin=KEY)
+    tested = desk.json("credential", "test")
+    listed = desk.good("receipts")
+    end = tested["receipt"][-8:]
+    why = desk.good("why", end)
+
+    assert f"…{end}" in listed.out
+    assert "own key" in listed.out
+    assert max(map(len, listed.out.splitlines())) <= 120
+    assert "A Test of the OpenRouter key" in why.out
+    assert [r["id"] for r in desk.json("receipts", "--model", tested["model"])["receipts"]] == [tested["receipt"]]
+
+
+def test_a_receipt_row_tells_hang_ups_and_estimates(capsys: pytest.CaptureFixture[str]) -> None:
+    """`hung up` is an outcome, an estimated cost is marked and explained, a refusal shows its code."""
+    from ownkey.cli.figures import _show_receipts
+
+    plain = {"id": "call_" + "0" * 32, "at": "2026-11-22T08:00:00Z", "task": "a_task_with_a_long_name", "attempts": [1],
+             "served_model": "someone/with-a-very-long-model-name-2026", "funding": "byok", "cost_usd": "0.00000422"}
+    _show_receipts({"next_before": None, "receipts": [
+        {**plain, "hung_up": True, "basis": "estimated"}, {**plain, "funding": "credits", "charge_credits": 3},
+        {**plain, "attempts": [], "code": "always_use_key_unavailable", "cost_usd": "0.00"},
+    ]})
+    said = capsys.readouterr().out
+
+    assert "hung up" in said
+    assert "≈0.00000422" in said
+    assert "estimated, because the provider's report is missing" in said
+    assert "3 credits" in said
+    assert "always_use_key_unavailable" in said
+    assert max(map(len, said.splitlines())) <= 120
+
+
+def test_an_override_shows_what_it_changed(desk: Terminal) -> None:
+    """Only the named rows, with the dimensions that were kept and those without a price."""
+    desk.good("prices", "--set", "openai made-up-model input=0.40 output=1.60 cache_read=0.10")
+    said = desk.good("prices", "--set", "openai made-up-model input=0.50")
+    shown = desk.json("prices", "--set", "openai made-up-model input=0.60")
+
+    assert "made-up-model keeps: " in said.out
+    assert "cache_read 0.10" in said.out
+    assert "made-up-model has no own price for: cache_write_5m" in said.out
+    assert [(p["provider"], p["model"]) for p in shown["prices"]] == [("openai", "made-up-model")]
+
+
+def test_variables_fit_a_terminal(desk: Terminal) -> None:
+    """100 columns; and what holds without a master key's variable is said."""
+    said = desk.good("env")
+
+    assert max(len(line) for line in said.out.splitlines() if str(desk.home) not in line) <= 100
+    assert "OWNKEY_MASTER_KEY_FILE  not set: master.key beside ownkey.toml" in said.out
+
+
+def test_the_help_offers_no_place_for_a_key(desk: Terminal) -> None:
+    """A key typed as an argument is refused, so no help may show where one would go."""
+    for command in ("add", "test"):
+        assert "[key]" not in desk.good("credential", command, "--help").out.lower()
+
+
+def test_messages_speak_in_options(desk: Terminal) -> None:
+    """Enum mistakes name the allowed values, and no message asks for an API field."""
+    desk.good("workspace", "add", "Acme", "-x", "acme")
+    scope = desk.type("token", "add", "--scope", "foo")
+    threshold = desk.type("cap", "set", "50", "--threshold", "150")
+    suspended = desk.good("workspace", "set", "--status", "suspended")
+    shown = desk.good("workspace", "show")
+
+    assert "'foo' is not a value of --scope." in scope.err
+    assert "Use one of: call, manage." in scope.err
+    assert "--threshold cannot be taken" in threshold.err
+    assert "from 1 to 99" in threshold.err
+    assert suspended.code == 0
+    assert "ownkey workspace set acme --status active" in shown.out

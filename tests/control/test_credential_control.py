@@ -194,3 +194,51 @@ async def test_an_unknown_provider_gets_a_suggestion(house: House, action: str) 
 
     assert caught.value.code is ProblemCode.UNKNOWN_PROVIDER
     assert "openrouter" in caught.value.fix
+
+
+async def test_a_parked_key_says_why(house: House) -> None:
+    """A plan without calls with an own key: the key is kept, and the card and the answer say what it waits for."""
+    workspace = await house.workspace(plan="free")
+    saved = await house.save_key(workspace)
+    words = (
+        "The free plan does not include calls with an own key; the key is kept and works once the add-on is bought or "
+        "the plan includes it."
+    )
+
+    assert saved.view.state is CardState.PARKED
+    assert saved.view.sentence == words
+    assert words in saved.warnings
+
+
+async def test_an_unverified_key_is_never_said_to_pay(tmp_path: Path) -> None:
+    """Saved while the provider was down: the message, the card and the payer's sentence all say so."""
+    async with open_house(tmp_path) as desk:
+        workspace = await desk.workspace()
+        desk.upstream.script["/key"] = UpstreamError("connect refused", sent=False, received=False)
+        saved = await desk.desk.credentials.save(
+            workspace, "openrouter", KEYS["openrouter"], label="", save_anyway=True, address="a", actor=ACTOR
+        )
+        status = await desk.desk.status.show(await desk.again(workspace))
+
+        assert saved.message == "OpenRouter API key saved, unverified."
+        assert saved.view.sentence.startswith("Saved, unverified")
+        assert "is saved, unverified: it pays for every AI call if OpenRouter accepts it." in status.sentence
+
+
+async def test_save_anyway_does_not_put_a_word_in_a_good_keys_place(house: House) -> None:
+    """`hello` begins like no key: beside a key that tested well it is refused, alone it is saved with a warning."""
+    save = house.desk.credentials.save
+    workspace, bare = await house.with_key(), await house.workspace("Bare")
+    house.upstream.script["/key"] = UpstreamError("connect refused", sent=False, received=False)
+    with pytest.raises(Problem) as caught:
+        await save(workspace, "openrouter", "hello", label="", save_anyway=True, address="a", actor=ACTOR)
+    alone = await save(bare, "openrouter", "hello", label="", save_anyway=True, address="a", actor=ACTOR)
+    other = await save(
+        workspace, "openrouter", "sk-or-v1-" + "77aa" * 16, label="", save_anyway=True, address="a", actor=ACTOR
+    )
+
+    assert caught.value.code is ProblemCode.CREDENTIAL_MALFORMED
+    assert "tested well" in caught.value.message
+    assert "disconnect" in caught.value.fix
+    assert any("does not look like an OpenRouter key" in warning for warning in alone.warnings)
+    assert any(warning.startswith("It replaces the key sk-or-…") for warning in other.warnings)

@@ -121,7 +121,7 @@ async def test_receipts_say_why_and_sum_up(house: House) -> None:
     spend = await house.desk.receipts.spend(workspace, "task", None)
 
     assert [r["id"] for r in page.receipts] == [result.receipt]
-    assert "OpenRouter answered" in await house.desk.receipts.why(workspace, result.receipt)
+    assert "made 2 small calls" in await house.desk.receipts.why(workspace, result.receipt)
     assert sum(row["cost_nusd"] for row in spend.rows) == result.cost_nusd
     assert (await house.desk.receipts.meter(workspace, "none")).calls == 0
     for by, month in (("tsk", None), ("task", "2026-13"), ("task", "now")):
@@ -174,7 +174,9 @@ async def test_the_payer_sentence_is_true_in_every_state(tmp_path: Path) -> None
         ):
             state = replace(workspace, always_use_key=always, credits_if_key_fails=fails, entitlement=entitlement,
                             credits_if_key_fails_limit=500)
-            found = describe_status(house.product, state, MoneyView(False, False, balance, 0, 0, None))
+            found = describe_status(
+                house.product, state, MoneyView(False, False, balance, 0, 0, None), platform_key=True
+            )
 
             if found.payer == "credits":
                 assert found.sentence.endswith("credits pay for every AI call.")
@@ -201,3 +203,42 @@ async def test_the_status_tells_the_one_fix(house: House) -> None:
     assert off.refusal.flow == "credential:openrouter"
     assert (paused.headline, paused.row) == ("AI paused", "F7")
     assert KEYS["openrouter"] not in repr(paused)
+
+
+@pytest.mark.parametrize("name", [
+    "anthropic/claude-haiku-4.5", "claude-haiku-4-5", "claude-haiku-4-5-20251001", "Anthropic/Claude-Haiku-4.5",
+    "anthropic/claude-haiku-4.5-20251001",
+])
+async def test_receipts_are_found_by_any_name_of_a_model(house: House, name: str) -> None:
+    """Slug, native id, dated id: what people copy from anywhere finds the call."""
+    workspace = await house.with_key()
+    result = await house.desk.key_test.run(
+        workspace, "openrouter", None, address="a", actor=ACTOR, token_id="tok_test"
+    )
+    found = await house.desk.receipts.list(workspace, ReceiptFilter(model=name))
+    other = await house.desk.receipts.list(workspace, ReceiptFilter(model="openai/gpt-4.1-nano"))
+
+    assert [receipt["id"] for receipt in found.receipts] == [result.receipt]
+    assert not other.receipts
+
+
+async def test_an_override_keeps_what_it_does_not_name(house: House) -> None:
+    """Only the named dimensions change; `free` leaves none."""
+    desk, key = house.desk.prices, ("openrouter", "made/up")
+    await desk.override([Override(*key, {"input": "1", "output": "4", "cache_read": "0.1"})], ACTOR)
+    changed = await desk.override([Override(*key, {"input": "2"})], ACTOR)
+    free = await desk.override([Override(*key, {}, free=True)], ACTOR)
+
+    assert {name: tiers[0].nusd_per_million for name, tiers in changed.prices[key].rates.items()} == {
+        "input": 2 * 10**9, "output": 4 * 10**9, "cache_read": 10**8
+    }
+    assert not free.prices[key].rates
+
+
+async def test_the_assumptions_are_printed_in_whole_sentences(house: House) -> None:
+    """They stand beside every verdict, and promise nothing that this version has not."""
+    verdict = await house.desk.verify.run()
+
+    assert len(verdict.assumptions) == 7
+    assert all(text.endswith(".") and len(text) > 30 for text in verdict.assumptions)
+    assert "PostgreSQL" not in " ".join(verdict.assumptions)

@@ -332,3 +332,23 @@ async def test_saving_is_paced_like_testing(tmp_path: Path) -> None:
         await house.save_key(workspace)
         with pytest.raises(Problem, match="1 a minute"):
             await house.save_key(workspace)
+
+
+async def test_the_receipt_tells_every_call_of_the_test(house: House) -> None:
+    """Two paid calls, one receipt: both models by name, one cost, and the list's model is one that answered."""
+    workspace = await house.workspace()
+    works = await run(house, workspace, KEYS["openrouter"])
+    house.upstream.script["/embeddings"] = (404, {"error": {"code": 404, "message": "no such model"}})
+    fails = await run(house, workspace, KEYS["openrouter"])
+    assert works.receipt is not None
+    assert fails.receipt is not None
+    first, second = [await house.desk.receipts.one(workspace, r) for r in (works.receipt, fails.receipt)]
+    chat, vectors = [attempt["model"] for attempt in first["attempts"]]
+
+    assert (first["served_model"], second["served_model"]) == (chat, chat)
+    why = await house.desk.receipts.why(workspace, works.receipt)
+    assert why.startswith(
+        f"A Test of the OpenRouter key sk-or-…{KEYS['openrouter'][-4:]} made 2 small calls: {chat} answered, {vectors} "
+        "answered. Paid by that key, because "
+    )
+    assert f"{chat} answered, {vectors} failed (" in await house.desk.receipts.why(workspace, fails.receipt)

@@ -185,7 +185,7 @@ class TestOverlay:
         (DESK + "[product]\ndefault_plan = 'gold'\n", ["product.default_plan"]),
         (DESK + "[product]\ndirect_providers = ['mistral']\n", ["anthropic, openai, google"]),
         (DESK + "[product]\nentry_url = 'app'\n", ["product.entry_url"]),
-        (DESK + "[tasks.a]\n", ["tasks.a.models is missing"]),
+        (DESK + "[tasks.a]\n", ["[tasks.a] needs models"]),
         (DESK + "[tasks.a]\nmodels = ['gpt-5']\n", ["OpenRouter slugs"]),
         (DESK + "[tasks.a]\nendpoint = 'images'\nmodels = ['a/b']\n", ["'chat' or 'embeddings'"]),
         (DESK + "[tasks.a]\nendpoint = 'embeddings'\nmodels = ['a/b', 'a/c']\n", ["must name one model"]),
@@ -216,3 +216,18 @@ def test_a_mistake_is_named_with_file_key_expected_and_got(load: Load, text: str
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="ownkey init"):
         load_settings(tmp_path / "none.toml", {})
+
+
+def test_a_new_task_needs_models(tmp_path: Path) -> None:
+    """A preset's task brings its own; without models a section is a new task, or one of the preset's misspelt."""
+    config = tmp_path / "ownkey.toml"
+    for section, words in (
+        ("draft_replyy", "Did you mean [tasks.draft_reply]?"),
+        ("summarize", 'such as models = ["openai/gpt-4.1-mini"].'),
+    ):
+        config.write_text(f'{DESK}[tasks.{section}]\ntitle = "x"\n')
+        with pytest.raises(SettingsError) as caught:
+            load_settings(config, {})
+
+        assert f"the new task [tasks.{section}] needs models" in str(caught.value)
+        assert str(caught.value).endswith(words)

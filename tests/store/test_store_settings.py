@@ -169,7 +169,7 @@ async def test_health_opens_one_incident_and_closes_it(store: SQLiteStore) -> No
     store.mark(replace(key, version=9), Health.OK, "", NOV)
     await store.check_writable()
     seen = (await store.load_workspace(ws.id)).credentials["openrouter"]
-    assert (seen.health, seen.health_signal, seen.next_probe_ms) == (Health.NO_FUNDS, "402", NOV + 30_000)
+    assert (seen.health, seen.health_signal, seen.next_probe_ms) == (Health.NO_FUNDS, "402", NOV + 15 * 60_000)
     await store.set_credential_health(ws.id, key.id, Health.OK, "", 0, at_ms=NOV + 5)
 
     assert (await store.load_workspace(ws.id)).credentials["openrouter"].health is Health.OK

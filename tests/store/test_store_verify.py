@@ -104,8 +104,3 @@ async def test_the_wrong_audit_key_reads_no_chain(tmp_path: Path) -> None:
     store = SQLiteStore.open(tmp_path / "a.db", clock_ms=Clock(), boot_id="b", audit_key=b"other")
     assert {f.check for f in await store.verify(NOV)} == {"audit.chain"}
     await store.close()
-
-
-async def test_the_assumptions_are_printed_in_whole_sentences(store: SQLiteStore) -> None:
-    assert len(store.assumptions()) == 7
-    assert all(text.endswith(".") and len(text) > 40 for text in store.assumptions())

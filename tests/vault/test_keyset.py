@@ -225,7 +225,9 @@ def test_a_master_key_in_use_must_be_present() -> None:
         keyset.require(["k1", "k0"])
 
     assert refused.value.code == "kek_missing"
-    assert refused.value.sentence == "Stored credentials need the master key k0, which the keyset does not have."
+    assert refused.value.sentence == (
+        "This is not the master key that the saved keys were sealed with (needed: k0; found: k1)."
+    )
 
 
 def test_a_generated_keyset_is_accepted_and_differs_each_time() -> None:

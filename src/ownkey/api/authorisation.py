@@ -98,7 +98,13 @@ def forbidden(principal: Principal, subject: Subject, right: Right) -> Refused:
         TokenKind.OPERATOR: "An operator reads workspaces and manages the deployment; the host manages workspaces.",
     }[principal.kind]
     for_operators = subject is Subject.DEPLOYMENT or right is Right.COMP
-    needed = "an operator's token" if for_operators else "a service token with the scope manage"
+    needed = (
+        "An operator can: run the command beside the server, where `ownkey` finds the boot's operator token."
+        if for_operators else
+        "Use a service token with the scope manage; an operator makes one with `ownkey token add --service`."
+    )
+    # A workspace token's own workspace is no news to it, and lets a client leave the name out.
+    details = {} if principal.workspace_id is None else {"workspace": principal.workspace_id}
     return Refused(Refusal(
-        Code.FORBIDDEN, f"This token may not {right} here ({subject}). {who}", f"Use {needed}.",
+        Code.FORBIDDEN, f"This token may not {right} here ({subject}). {who}", needed, details=details,
     ))

@@ -18,6 +18,7 @@ from ownkey.api.authorisation import forbidden, may
 from ownkey.api.http import BodyStalled, BodyTooLarge, HungUp, Receive, Scope, Send, read_body
 from ownkey.api.manage_call import Call, ManageRoute
 from ownkey.api.manage_errors import ErrorEnvelope, problem_of
+from ownkey.api.manage_fields import allowed_values
 from ownkey.api.manage_routes import PREFIX, ROUTES
 from ownkey.api.manage_schemas import Request, decode
 from ownkey.control.desk import Desk
@@ -113,7 +114,10 @@ class ManageApp:
                 ProblemCode.METHOD_NOT_ALLOWED, f"{method} is not for this address.",
                 f"Use {' or '.join(sorted(set(allowed)))}.",
             )
-        raise not_found()
+        raise Problem(
+            ProblemCode.NOT_FOUND, "There is nothing at this address.",
+            f"GET {PREFIX}/openapi.json lists what there is.",
+        )
 
     async def _authorise(self, principal: Principal, route: ManageRoute, actor: Actor) -> None:
         if may(principal, route.subject, route.right):
@@ -132,7 +136,7 @@ class ManageApp:
             case "workspace":
                 # A workspace token learns nothing about other ids: one that is not its own is not looked up.
                 if principal.kind is TokenKind.WORKSPACE and path["workspace"] != principal.workspace_id:
-                    raise not_found()
+                    raise not_found("workspace", path["workspace"], "here")
                 return await self._desk.workspaces.find(path["workspace"])
 
     async def _read(self, scope: Scope, receive: Receive, route: ManageRoute) -> bytes:
@@ -224,16 +228,20 @@ def read_json(raw: bytes, kind: type[Request]) -> Any:
 
 
 def _refuse_shape(error: msgspec.ValidationError, kind: type[Request], what: str) -> NoReturn:
-    """msgspec's words name types and places, never values; the list of known fields is the fix."""
+    """msgspec's words name types and places. The fix lists what the field may hold, or else the known fields."""
     words, _, place = str(error).partition(" - at `")
     param = place.rstrip("`").removeprefix("$").lstrip(".") or None
+    fields = ", ".join(kind.__struct_encode_fields__) or "none"
     if "unknown field" in words or "missing required field" in words:
         param = words.partition("`")[2].partition("`")[0]
-    fields = ", ".join(kind.__struct_encode_fields__) or "none"
-    raise Problem(
-        ProblemCode.INVALID, f"{words.replace('field', what, 1) if what != 'field' else words}.",
-        f"Known: {fields}.", param=param,
-    ) from error
+        raise Problem(ProblemCode.INVALID, f"{words.replace('field', what, 1)}.", f"Known: {fields}.",
+                      param=param) from error
+    sent = words.partition("Invalid enum value ")[2].strip("'")
+    fix = None if param is None else allowed_values(kind, param, sent)
+    message = f"{sent[:60]!r} is not a value of `{param}`." if sent else (
+        f"{words}." if param is None else f"The {what} `{param}` cannot be taken: {words}."
+    )
+    raise Problem(ProblemCode.INVALID, message, fix or f"Known: {fields}.", param=param) from error
 
 
 def _idempotency_key(scope: Scope) -> str | None:

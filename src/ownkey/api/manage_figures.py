@@ -104,13 +104,13 @@ async def read_status(call: Call) -> out.StatusOut:
 
 
 async def read_prices(call: Call) -> out.PricesOut:
-    return show.prices(call.desk.prices.current())
+    return show.prices(call.desk.prices.current(), call.desk.product)
 
 
 async def put_prices(call: Call) -> out.PricesOut:
     body: out.PricesPut = call.body
     overrides = [Override(o.provider, o.model, o.usd_per_million, o.free) for o in body.overrides]
-    return show.prices(await call.desk.prices.override(overrides, call.actor))
+    return show.prices(await call.desk.prices.override(overrides, call.actor), call.desk.product)
 
 
 async def verify(call: Call) -> out.VerifyOut:

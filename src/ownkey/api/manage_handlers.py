@@ -7,7 +7,6 @@ from ownkey.api import manage_views as show
 from ownkey.api.authorisation import WORKSPACE_FIELDS, Right, forbidden, may
 from ownkey.api.manage_call import Call
 from ownkey.control.credentials import CredentialView
-from ownkey.control.key_test import Outcome
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.control.tokens import NewToken, ShownToken
 from ownkey.control.workspaces import NewWorkspace
@@ -158,10 +157,9 @@ async def put_credential(call: Call) -> out.CredentialSaved:
         call.own, call.path["provider"], body.key, label=body.label, save_anyway=body.save_anyway,
         address=call.address, actor=call.actor,
     )
-    works = saved.check.outcome is Outcome.WORKS
     return out.CredentialSaved(
         message=saved.message, payer_sentence=await _sentence(call, await _reload(call)), replaced=saved.replaced,
-        cleaned=list(saved.cleaned), warning=None if works else saved.check.sentence,
+        cleaned=list(saved.cleaned), warning=" ".join(saved.warnings) or None,
         credential=show.credential(saved.view),
     )
 

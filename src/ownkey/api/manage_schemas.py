@@ -93,7 +93,7 @@ class CapPut(Request):
     """null or "" is no cap, "0" is no AI. Every save counts at once."""
 
     cap_usd: Annotated[str, Meta(max_length=60, examples=["50.00"])] | None
-    threshold_percent: Annotated[int, Meta(ge=1, le=100)] | None = None
+    threshold_percent: Annotated[int, Meta(ge=1, le=99)] | None = None
 
 
 class GrantNew(Request):
@@ -412,10 +412,18 @@ class PriceOut(Answer):
     source: str
 
 
+class UnpricedOut(Answer):
+    task: str
+    model: str
+
+
 class PricesOut(Answer):
+    """`unpriced`: what tasks name and no price is known for; caps and credits refuse such a call."""
+
     version: int
     created_by: str
     prices: list[PriceOut]
+    unpriced: list[UnpricedOut]
 
 
 class FindingOut(Answer):

@@ -190,8 +190,12 @@ def status(found: Status, product: Product) -> out.StatusOut:
     )
 
 
-def prices(book: PriceBook) -> out.PricesOut:
+def prices(book: PriceBook, product: Product) -> out.PricesOut:
     return out.PricesOut(
+        unpriced=[
+            out.UnpricedOut(task=task.name, model=slug)
+            for task in product.tasks.values() for slug in task.models if book.find("openrouter", slug) is None
+        ],
         version=book.version, created_by=book.created_by,
         prices=[
             out.PriceOut(

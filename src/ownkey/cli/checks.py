@@ -2,21 +2,23 @@
 
 import asyncio
 import shutil
-import socket
 from collections.abc import Mapping, MutableMapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import httpx
 
-from ownkey.bootstrap import build_app, find_master_key
-from ownkey.cli.connection import named_place, read_settings, running_place
+from ownkey.bootstrap import AUDIT_KEY_NAME, find_master_key, open_audit_key
+from ownkey.cli.connection import Connection, named_place, read_settings
 from ownkey.cli.problems import CliError
-from ownkey.domain.errors import StoreError
+from ownkey.cli.run_file import read_run_file
+from ownkey.cli.start import START_ERRORS, address_problem, key_problem, start_problem
 from ownkey.domain.exchange import UpstreamRequest
 from ownkey.domain.failures import UpstreamError
+from ownkey.domain.product import Payers
 from ownkey.domain.receipts import provider_name
 from ownkey.providers.egress import parse_origin
 from ownkey.providers.upstream import Upstream
@@ -26,6 +28,7 @@ from ownkey.vault.keyset import KeysetError, load_keyset
 MIN_FREE_BYTES = 1 << 30
 MAX_SKEW_S = 30
 HEAD_S = 5.0
+MASTER_KEY = "master key"
 
 State = Literal["ok", "warn", "fail"]
 
@@ -46,26 +49,31 @@ def run_checks(environ: MutableMapping[str, str]) -> list[Check]:
     try:
         place = named_place(environ)
         if place is not None:
-            return [Check("server", *_answers(place.url))]
+            return [Check("server", *ask_ready(place.url))]
         settings = read_settings(environ)
     except CliError as error:
         return [Check("configuration", "fail", error.message, error.fix)]
     found = [Check("configuration", "ok", f"{settings.config_path}, preset {settings.product.preset}.")]
-    running = running_place(settings.server.data_dir)
-    serves = running is not None and _answers(running.url)[0] == "ok"
+    note = read_run_file(settings.server.data_dir)
+    serves = note is not None and ask_ready(note.url)[0] == "ok"
     key = _check_key(settings, dict(environ))
     found.append(key)
-    if serves and running is not None:
-        found.append(Check("server", "ok", f"Running at {running.url}."))
-    elif key.state == "ok":
-        found.append(_check_database(settings, environ))
+    if serves and note is not None:
+        found.append(Check("server", "ok", f"Running at {note.url}."))
+    if serves or key.state == "ok":
+        inside = _check_inside(settings, environ, serves)
+        # The database knows which master keys it needs: what it says about them is the last word.
+        if any(check.name == MASTER_KEY for check in inside):
+            found.remove(key)
+        found += inside
     found.append(_check_disk(settings))
     if not serves:
         found.append(_check_port(settings))
     return [*found, *asyncio.run(_check_providers(settings))]
 
 
-def _answers(url: str) -> tuple[State, str, str]:
+def ask_ready(url: str) -> tuple[State, str, str]:
+    """Whether the server there is ready: a check's state, sentence and fix."""
     try:
         answer = httpx.get(f"{url}/readyz", timeout=HEAD_S, trust_env=False)
     except httpx.HTTPError as error:
@@ -77,24 +85,64 @@ def _answers(url: str) -> tuple[State, str, str]:
 
 
 def _check_key(settings: Settings, environ: MutableMapping[str, str]) -> Check:
+    """The keyset by itself, and against what it sealed first: the audit log's key lies beside the database."""
     find_master_key(settings, environ)
     try:
         keyset = load_keyset(environ)
     except KeysetError as error:
-        return Check("master key", "fail", str(error), "Run `ownkey init`, or set OWNKEY_MASTER_KEY_FILE.")
-    return Check("master key", "ok", f"Primary key {keyset.primary_id}.")
+        problem = key_problem(error, settings)
+        return Check(MASTER_KEY, "fail", problem.message, problem.fix)
+    if (settings.server.data_dir / AUDIT_KEY_NAME).exists():
+        try:
+            open_audit_key(settings.server.data_dir, keyset)
+        except START_ERRORS as error:
+            problem = start_problem(error, settings)
+            if problem.code == "master_key":
+                return Check(MASTER_KEY, "fail", problem.message, problem.fix)
+    return Check(MASTER_KEY, "ok", f"Primary key {keyset.primary_id}.")
 
 
-def _check_database(settings: Settings, environ: MutableMapping[str, str]) -> Check:
-    async def look() -> None:
-        built = await build_app(settings, environ)
-        await built.aclose()
-
+def _check_inside(settings: Settings, environ: MutableMapping[str, str], serves: bool) -> list[Check]:
+    """What only the product itself can tell, asked over its API: of the running server, else of one built here."""
     try:
-        asyncio.run(look())
-    except (StoreError, KeysetError, ValueError, OSError) as error:
-        return Check("database", "fail", str(error), "Only one process may own it; see the folder's permissions too.")
-    return Check("database", "ok", f"Opens, and is current: {settings.server.data_dir}.")
+        with Connection(environ) as api:
+            told = f"Opens, and is current: {settings.server.data_dir}."
+            found = [] if serves else [Check("database", "ok", told)]
+            if settings.product.payers is Payers.WITH_CREDITS:
+                found.append(_check_platform_key(api))
+            return [*found, _check_prices(settings, api)]
+    except CliError as error:
+        name = MASTER_KEY if error.code == "master_key" else "database"
+        return [Check(name, "fail", error.message, error.fix)]
+
+
+def _check_platform_key(api: Connection) -> Check:
+    """Credits are spent on the platform's own account: without its key they pay for nothing."""
+    cards = api.manage("GET", "/platform/credentials")["credentials"]
+    card = next((row for row in cards if row["provider"] == "openrouter"), None)
+    fix = "ownkey credential add openrouter --platform"
+    if card is None or card["state"] == "empty":
+        return Check("platform key", "warn", "The platform's own OpenRouter key is not set up, so credits cannot pay "
+                     "for any call.", fix)
+    if card["state"] == "connected":
+        return Check("platform key", "ok", f"OpenRouter {card['hint']}.")
+    return Check("platform key", "warn", f"The platform's own OpenRouter key: {card['sentence']}", fix)
+
+
+def _check_prices(settings: Settings, api: Connection) -> Check:
+    """Every model that a task names should have a price: without one a spend cap refuses it, and so do credits."""
+    page = api.manage("GET", "/prices")
+    if not page["unpriced"]:
+        return Check("prices", "ok", "Every model of every task has a price.")
+    first, more = page["unpriced"][0], len(page["unpriced"]) - 1
+    task, slug = first["task"], first["model"]
+    near = get_close_matches(slug, [row["model"] for row in page["prices"] if row["provider"] == "openrouter"], n=1)
+    guess = f"Did you mean {near[0]}? " if near else ""
+    return Check(
+        "prices", "warn", f"The task {task} names {slug}, which has no price{f' (and {more} more)' if more else ''}.",
+        f"{guess}Correct models of [tasks.{task}] in {settings.config_path.name}, or set a price: "
+        f'ownkey prices --set "openrouter {slug} input=0.50 output=1.50".',
+    )
 
 
 def _check_disk(settings: Settings) -> Check:
@@ -110,14 +158,9 @@ def _check_disk(settings: Settings) -> Check:
 
 def _check_port(settings: Settings) -> Check:
     host, port = settings.server.host, settings.server.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return Check("port", "fail", f"{host}:{port} cannot be used: {error.strerror}.",
-                         "Choose another with OWNKEY_PORT, or stop what listens there.")
+    problem = address_problem(host, port)
+    if problem is not None:
+        return Check("port", "fail", problem.message, problem.fix)
     return Check("port", "ok", f"{host}:{port} is free.")
 
 

@@ -6,7 +6,6 @@ lock, and answered through memory.
 """
 
 import asyncio
-import json
 import os
 from collections.abc import Coroutine, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -17,17 +16,17 @@ from urllib.parse import quote
 
 import httpx
 
+from ownkey.cli.option_names import in_options
 from ownkey.cli.problems import CliError
-from ownkey.domain.errors import StoreError
+from ownkey.cli.run_file import read_run_file
+from ownkey.cli.start import START_ERRORS, start_problem
 from ownkey.settings.environment import read_environment
 from ownkey.settings.product import Settings, load_settings
 from ownkey.settings.tables import SettingsError
-from ownkey.vault.keyset import KeysetError
 
 T = TypeVar("T")
 
 TIMEOUT_S = 60.0
-RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +121,8 @@ class Connection:
 
         try:
             self._built = self._run(build_app(settings, self._environ))
-        except KeysetError as error:
-            raise CliError(
-                f"The master key cannot be used: {error}",
-                "Run `ownkey init` in a new folder, or set OWNKEY_MASTER_KEY_FILE to the existing key.",
-                code="master_key",
-            ) from error
-        except StoreError as error:
-            raise CliError(
-                f"The database cannot be opened: {error}",
-                "If `ownkey serve` runs on it, wait until it answers; commands then go through it.", code="database",
-            ) from error
-        except (ValueError, OSError) as error:
-            raise CliError(f"Ownkey cannot start here: {error}", "Run `ownkey doctor`.", code="start") from error
+        except START_ERRORS as error:
+            raise start_problem(error, settings) from error
         transport = httpx.ASGITransport(app=self._built.asgi)
         host = next(iter(settings.server.allowed_hosts), "localhost")
         self._client = self._make_client(f"http://{host}", self._built.operator_token, transport)
@@ -175,11 +163,8 @@ def named_place(environ: Mapping[str, str]) -> Place | None:
 
 def running_place(data_dir: Path) -> Place | None:
     """The server that runs on this data directory, if it left a note."""
-    try:
-        note = json.loads((data_dir / RUN_FILE).read_text("utf-8"))
-        return Place(note["url"], note["token"], f"The server at {note['url']}")
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    note = read_run_file(data_dir)
+    return None if note is None else Place(note.url, note.token, f"The server at {note.url}")
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
@@ -189,7 +174,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     except SettingsError as error:
         fix = "Correct ownkey.toml, or set OWNKEY_CONFIG to the right file."
         if "no configuration file" in str(error):
-            fix = "Run `ownkey init --preset support-desk` (or app-builder) here, or set OWNKEY_CONFIG."
+            fix = "If there is one elsewhere, go there, or set OWNKEY_CONFIG to it."
         raise CliError(str(error), fix, code="config") from error
 
 
@@ -211,7 +196,7 @@ def _read(answer: httpx.Response, where: str) -> Any:
     if fix.get("url"):
         more["url"] = fix["url"]
     raise CliError(
-        str(error_body.get("message", "The request was refused.")), str(fix.get("text") or ""),
+        in_options(str(error_body.get("message", "The request was refused."))), in_options(str(fix.get("text") or "")),
         code=str(error_body.get("code", "refused")), exit_code=1, more=more,
     )
 

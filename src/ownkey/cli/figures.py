@@ -2,6 +2,7 @@
 
 import sys
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import typer
 
@@ -10,6 +11,7 @@ from ownkey.cli.connection import Connection, segment
 from ownkey.cli.output import JsonFlag, WorkspaceOption
 from ownkey.cli.problems import CliError
 from ownkey.cli.workspace_choice import choose_workspace
+from ownkey.domain.pricing import DIMENSIONS
 
 # A negative number is an amount to be refused in words, not an unknown option.
 _SIGNED = {"ignore_unknown_options": True}
@@ -39,7 +41,9 @@ def show_cap(workspace: WorkspaceOption = None, as_json: JsonFlag = False) -> No
 @cap_app.command("set", context_settings=_SIGNED)
 def set_cap(
     amount: Annotated[str, typer.Argument(help="US dollars a month, such as 50. 0 is no AI.")],
-    threshold: Annotated[int | None, typer.Option(help="Alert at this percentage of the cap.")] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="Alert at this percentage of the cap, 1 to 99; at 100% there is always one.")
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -173,7 +177,7 @@ def show_ledger(
 
 def list_receipts(
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only this model, asked for or called; any of its names.")] = None,
     provider: Annotated[str | None, typer.Option(help="Only this provider.")] = None,
     funding: Annotated[str | None, typer.Option(help="byok or credits.")] = None,
     code: Annotated[str | None, typer.Option(help="Only this refusal code.")] = None,
@@ -195,29 +199,77 @@ def list_receipts(
             until=until, before=before, limit=limit,
         )
 
-    def human(page: dict[str, Any]) -> None:
-        output.table(
-            ("receipt", "time", "task", "model", "paid by", "outcome", "cost US$", "credits"),
-            [(r["id"], r.get("at"), r.get("task"), r.get("served_model") or r.get("requested_model"),
-              r.get("funding") if r.get("attempts") else None, r.get("code") or "ok", r.get("cost_usd"),
-              r.get("charge_credits")) for r in page["receipts"]],
-            empty="No calls match.",
-        )
-        if page["next_before"]:
-            output.say(f"More: add --before {page['next_before']}")
+    output.emit(found, as_json, _show_receipts)
 
-    output.emit(found, as_json, human)
+
+SHORT_ID = 8
+_ESTIMATED = "≈"
+
+
+def _show_receipts(page: dict[str, Any]) -> None:
+    """At most 120 columns: the end of each id, times to the minute. --json has everything in full."""
+    rows = page["receipts"]
+    output.table(
+        ("receipt", "time, UTC", "task", "model", "paid by", "outcome", "cost US$"),
+        [("…" + r["id"][-SHORT_ID:], str(r.get("at"))[5:16].replace("T", " "), _cut(r.get("task"), 14),
+          _cut(r.get("served_model") or r.get("requested_model"), 28), _payer(r), _outcome(r), _cost(r))
+         for r in rows],
+        empty="No calls match.",
+    )
+    if any(r.get("basis") == "estimated" for r in rows):
+        output.say(f"{_ESTIMATED} estimated, because the provider's report is missing.")
+    if rows:
+        output.say("Why: ownkey why, with the end of a receipt's id.")
+    if page["next_before"]:
+        output.say(f"More: add --before {page['next_before']}")
+
+
+def _cut(text: str | None, width: int) -> str | None:
+    return text if text is None or len(text) <= width else text[: width - 1] + "…"
+
+
+def _payer(receipt: dict[str, Any]) -> str | None:
+    if not receipt.get("attempts"):
+        return None
+    if receipt.get("funding") == "credits":
+        return f"{receipt.get('charge_credits') or 0} credits"
+    return "own key"
+
+
+def _outcome(receipt: dict[str, Any]) -> str:
+    return "hung up" if receipt.get("hung_up") else receipt.get("code") or "ok"
+
+
+def _cost(receipt: dict[str, Any]) -> str:
+    amount = receipt.get("cost_usd")
+    if amount is None:
+        return "unknown"
+    return f"{_ESTIMATED}{amount}" if receipt.get("basis") == "estimated" else str(amount)
+
+
+def _whole_id(api: Connection, path: str, receipt: str) -> str:
+    """The whole id for the end of one, as the list shows it: looked for among the newest receipts."""
+    end = receipt.removeprefix("…")
+    if "_" in end or len(end) < 4:
+        return receipt
+    page = api.manage("GET", f"{path}/receipts", limit=200)["receipts"]
+    found = [row["id"] for row in page if row["id"].endswith(end)]
+    if len(found) > 1:
+        raise CliError(f"More than one receipt ends in {end}.", "Give more of the id; --json lists whole ids.")
+    return found[0] if found else receipt
 
 
 def why(
-    receipt: Annotated[str, typer.Argument(help="The receipt's id (header x-ownkey-receipt of the answer).")],
+    receipt: Annotated[
+        str, typer.Argument(help="The receipt's id (header x-ownkey-receipt of the answer), or its end in the list.")
+    ],
     workspace: WorkspaceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Say in plain words who paid for a call, and why."""
     with Connection() as api:
         path = choose_workspace(api, workspace)
-        found = api.manage("GET", f"{path}/receipts/{segment(receipt)}/why")
+        found = api.manage("GET", f"{path}/receipts/{segment(_whole_id(api, path, receipt))}/why")
     output.emit(found, as_json, lambda row: output.say(row["why"]))
 
 
@@ -231,12 +283,12 @@ def explain(
     as_json: JsonFlag = False,
 ) -> None:
     """Say what a call would do now, and why, without making it."""
-    if (task is None) == (model is None):
-        raise CliError("Name a task or a model, one of the two.", "For example: ownkey explain --task draft-reply.")
     with Connection() as api:
-        path = choose_workspace(api, workspace)
-        named = api.manage("GET", path)["id"]
         tasks = {t["task"]: t for t in api.manage("GET", "/product")["tasks"]}
+        if (task is None) == (model is None):
+            example = next(iter(tasks), "NAME")
+            raise CliError("Name a task or a model, one of the two.", f"For example: ownkey explain --task {example}.")
+        named = choose_workspace(api, workspace).rpartition("/")[2]
         body: dict[str, Any] = {"model": f"task:{task}" if task else model}
         if task in tasks and tasks[task]["endpoint"] == "embeddings":
             body["input"] = text
@@ -244,7 +296,7 @@ def explain(
             body["messages"] = [{"role": "user", "content": text}]
         if max_tokens is not None:
             body["max_tokens"] = max_tokens
-        headers = {"x-ownkey-workspace": named, **({"x-ownkey-project": project} if project else {})}
+        headers = {"x-ownkey-workspace": unquote(named), **({"x-ownkey-project": project} if project else {})}
         found = api.request("POST", "/v1/explain", body=body, headers=headers)
     output.emit(found, as_json, _show_explained)
 
@@ -300,12 +352,13 @@ def prices(
     as_json: JsonFlag = False,
 ) -> None:
     """Show prices in force, or override some (`--set "openai gpt-4.1-mini input=0.40 output=1.60"`)."""
+    overrides = [_override(text) for text in set_price or ()]
     with Connection() as api:
-        if set_price:
-            found = api.manage("PUT", "/prices", {"overrides": [_override(text) for text in set_price]})
-        else:
-            found = api.manage("GET", "/prices")
+        found = api.manage("PUT", "/prices", {"overrides": overrides}) if overrides else api.manage("GET", "/prices")
     found["prices"] = [p for p in found["prices"] if search.lower() in f"{p['provider']} {p['model']}".lower()]
+    named = {(o["provider"], o["model"]): o["usd_per_million"] for o in overrides}
+    if named:
+        found["prices"] = [p for p in found["prices"] if (p["provider"], p["model"]) in named]
 
     def human(page: dict[str, Any]) -> None:
         output.say(f"Price version {page['version']}, made by {page['created_by']}. US$ per million tokens:")
@@ -315,8 +368,21 @@ def prices(
               p["usd_per_million"].get("cache_read"), p["source"]) for p in page["prices"]],
             empty="No model matches.",
         )
+        for price in page["prices"]:
+            if (price["provider"], price["model"]) in named:
+                _show_rest(price, named[price["provider"], price["model"]])
 
     output.emit(found, as_json, human)
+
+
+def _show_rest(price: dict[str, Any], named: dict[str, str]) -> None:
+    """What an override did not name: kept as it was, or without a price of its own."""
+    kept = [f"{name} {amount}" for name, amount in price["usd_per_million"].items() if name not in named]
+    bare = [name for name in DIMENSIONS if name not in price["usd_per_million"]]
+    if kept:
+        output.say(f"{price['model']} keeps: {', '.join(kept)}.")
+    if bare:
+        output.say(f"{price['model']} has no own price for: {', '.join(bare)}.")
 
 
 def _override(text: str) -> dict[str, Any]:

@@ -18,16 +18,17 @@ credential_app = typer.Typer(no_args_is_help=True, help="Provider keys: save, te
 
 Provider = Annotated[str, typer.Argument(help="openrouter, anthropic, openai or google.")]
 PlatformFlag = Annotated[bool, typer.Option("--platform", help="The platform's own key, which credits pay for.")]
-# Nobody should type these. They exist so that whoever does is told what to do, and nothing is printed back.
-KeyArgument = Annotated[str | None, typer.Argument(hidden=True)]
+# Nobody should type a key. What is typed behind the provider is taken all the same (and shown in no help), so that
+# whoever does is told what to do, and nothing is printed back.
+_TAKES_MORE = {"allow_extra_args": True}
 KeyOption = Annotated[str | None, typer.Option("--key", "--api-key", hidden=True)]
 
 MAX_PASTED = 8_192
 
 
-def refuse_key_argument(provider: str, key: str | None, key_option: str | None) -> None:
+def refuse_key_argument(provider: str, *typed: str | None) -> None:
     """A key on the command line is in the shell's history and in the process list: refuse, and repeat nothing."""
-    if key is not None or key_option is not None or looks_like_secret(provider):
+    if any(text is not None for text in typed) or looks_like_secret(provider):
         raise CliError(
             "A key is never given as an argument: the shell's history and the process list would keep it.",
             "Run the command without it and paste the key at the prompt, or pipe it: "
@@ -67,14 +68,17 @@ def list_credentials(
              for c in page["credentials"]],
             empty="No keys.",
         )
+        for card in page["credentials"]:
+            if card["state"] != "empty" and (card["state"] != "connected" or card["health"] == "unknown"):
+                output.say(f"! {card['provider']}: {card['sentence']}")
 
     output.emit(found, as_json, human)
 
 
-@credential_app.command("add")
+@credential_app.command("add", context_settings=_TAKES_MORE)
 def add_credential(
+    context: typer.Context,
     provider: Provider = "openrouter",
-    key: KeyArgument = None,
     label: Annotated[str, typer.Option(help="What people call this key.")] = "",
     save_anyway: Annotated[
         bool, typer.Option("--save-anyway", help="Store it unverified if the provider is down.")
@@ -85,7 +89,7 @@ def add_credential(
     as_json: JsonFlag = False,
 ) -> None:
     """Save or replace a key. It is checked with the provider, sealed, and never shown again."""
-    refuse_key_argument(provider, key, key_option)
+    refuse_key_argument(provider, *context.args, key_option)
     with Connection() as api:
         base = _base(api, workspace, platform)
         body = {"key": read_key(provider), "label": label, "save_anyway": save_anyway}
@@ -102,10 +106,10 @@ def add_credential(
     output.emit(saved, as_json, human)
 
 
-@credential_app.command("test")
+@credential_app.command("test", context_settings=_TAKES_MORE)
 def check_credential(
+    context: typer.Context,
     provider: Provider = "openrouter",
-    key: KeyArgument = None,
     typed: Annotated[bool, typer.Option("--typed", help="Test a key that is not saved, from prompt or stdin.")] = False,
     workspace: WorkspaceOption = None,
     platform: PlatformFlag = False,
@@ -113,7 +117,7 @@ def check_credential(
     as_json: JsonFlag = False,
 ) -> None:
     """Test the saved key (or --typed: another one) with a live call. Nothing is stored."""
-    refuse_key_argument(provider, key, key_option)
+    refuse_key_argument(provider, *context.args, key_option)
     with Connection() as api:
         base = _base(api, workspace, platform)
         body = {"key": read_key(provider)} if typed else {}
@@ -160,7 +164,7 @@ def disable_credential(
 
 
 def _switch(provider: str, action: str, workspace: str | None, platform: bool, as_json: bool) -> None:
-    refuse_key_argument(provider, None, None)
+    refuse_key_argument(provider)
     with Connection() as api:
         done = api.manage("POST", f"{_base(api, workspace, platform)}/{segment(provider)}/{action}", {})
     output.emit(done, as_json, _show_changed)
@@ -178,7 +182,7 @@ def remove_credential(
     as_json: JsonFlag = False,
 ) -> None:
     """Disconnect: destroy the key. Cannot be undone; disable keeps it."""
-    refuse_key_argument(provider, None, None)
+    refuse_key_argument(provider)
     confirm(yes, f"Destroy the {provider} key? `ownkey credential disable` would keep it.")
     with Connection() as api:
         done = api.manage("DELETE", f"{_base(api, workspace, platform)}/{segment(provider)}",

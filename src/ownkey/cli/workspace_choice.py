@@ -10,7 +10,13 @@ def choose_workspace(api: Connection, named: str | None) -> str:
     """The path of the workspace, `/workspaces/…`. Raises CliError with what to type."""
     if named:
         return f"/workspaces/{segment(named)}"
-    found: list[dict[str, Any]] = api.manage("GET", "/workspaces", limit=10)["workspaces"]
+    try:
+        found: list[dict[str, Any]] = api.manage("GET", "/workspaces", limit=10)["workspaces"]
+    except CliError as error:
+        own = (error.more.get("details") or {}).get("workspace")
+        if own:  # A workspace token may not list; the refusal names the one that it is for.
+            return f"/workspaces/{segment(own)}"
+        raise
     if len(found) == 1:
         return f"/workspaces/{segment(found[0]['id'])}"
     if not found:

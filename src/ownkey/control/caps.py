@@ -26,7 +26,7 @@ class CapControl:
     async def show(self, workspace: WorkspaceState) -> CapSetting:
         setting = await self._store.load_cap(workspace.id, self._clock.now_ms())
         if setting is None:
-            raise not_found()
+            raise not_found("cap of", workspace.external_id, "here")
         return setting
 
     async def save(
@@ -37,9 +37,9 @@ class CapControl:
         if threshold is None:
             before = await self._store.load_cap(workspace.id, self._clock.now_ms())
             threshold = self._product.default_threshold if before is None else before.threshold
-        if not 1 <= threshold <= 100:
-            raise invalid("threshold_percent", "The alert threshold is a whole number from 1 to 100.",
-                          "Use 80 to be told at 80% of the cap.")
+        elif not 1 <= threshold <= 99:
+            raise invalid("threshold_percent", "The alert threshold is a whole number from 1 to 99.",
+                          "Use 80 to be told at 80% of the cap; at 100% there is always an alert.")
         return await self._store.save_cap(
             workspace.id, cap_nusd, threshold, at_ms=self._clock.now_ms(), actor=actor
         )

@@ -10,7 +10,7 @@ from enum import StrEnum
 from ownkey.control import ports
 from ownkey.control.key_test import KeyTest, KeyTestResult, Outcome, check_provider, health_after
 from ownkey.control.ports import Actor, Clock, Sealer
-from ownkey.control.problems import Problem, ProblemCode, not_found
+from ownkey.control.problems import Problem, ProblemCode
 from ownkey.control.workspaces import check_name
 from ownkey.domain.credentials import AcceptedCredential, CredentialFormError, accept_credential
 from ownkey.domain.exchange import Origin
@@ -50,10 +50,12 @@ class CredentialView:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """`check` is the re-validation's result; `replaced` tells a new version from a first key."""
+    """`check` is the re-validation's result; `replaced` tells a new version from a first key. `warnings` say why the
+    key does not carry every call although it is saved."""
 
     view: CredentialView
     message: str
+    warnings: tuple[str, ...]
     check: KeyTestResult
     replaced: bool
     cleaned: tuple[str, ...]
@@ -93,12 +95,22 @@ class CredentialControl:
         check = await self._key_test.check_candidate(workspace, provider, accepted, address=address)
         self._refuse_unfit(provider, check, save_anyway)
         before = workspace.credentials.get(provider)
+        verified = check.outcome is not Outcome.UNREACHABLE
+        if not verified and not _looks_right(accepted) and before is not None and before.health is Health.OK:
+            raise Problem(
+                ProblemCode.CREDENTIAL_MALFORMED,
+                f"This text does not look like {_with_article(provider)} key, {provider_name(provider)} cannot be "
+                f"asked now, and the saved key {before.hint} tested well: it stays in service.",
+                "Copy the new key again, in one piece. If it is really meant, disconnect the saved key first.",
+                param="key", flow=f"credential:{provider}",
+            )
         credential = self._seal(workspace, provider, accepted, name, check, before)
         await self._store.save_credential(credential, at_ms=self._clock.now_ms(), actor=actor)
         after = view_credential(_with(workspace, provider, credential), provider)
+        message = "saved successfully." if verified else "saved, unverified."
         return Saved(
-            after, f"{provider_name(provider)} API key saved successfully.", check, before is not None,
-            tuple(str(wrapping) for wrapping in accepted.unwrapped),
+            after, f"{provider_name(provider)} API key {message}", _warnings(after, check, accepted, before), check,
+            before is not None, tuple(str(wrapping) for wrapping in accepted.unwrapped),
         )
 
     async def set_enabled(
@@ -176,8 +188,8 @@ def view_credential(workspace: WorkspaceState, provider: str, tenant: bool = Tru
     """A provider's card, pure."""
     credential = workspace.credentials.get(provider)
     state = _card_state(workspace, provider, credential, tenant)
-    return CredentialView(provider, state, _card_sentence(state, provider, credential), provider == "openrouter",
-                          credential)
+    sentence = _card_sentence(state, workspace, provider, credential)
+    return CredentialView(provider, state, sentence, provider == "openrouter", credential)
 
 
 def _card_state(
@@ -198,18 +210,55 @@ def _card_state(
     return CardState.CONNECTED
 
 
-def _card_sentence(state: CardState, provider: str, credential: Credential | None) -> str:
+def _card_sentence(
+    state: CardState, workspace: WorkspaceState, provider: str, credential: Credential | None
+) -> str:
     name = provider_name(provider)
+    unverified = credential is not None and credential.health is Health.UNKNOWN
+    parked = "Kept encrypted and not used while the add-on is not active; works again when it is paid."
+    if workspace.entitlement is EntitlementState.NONE:
+        plan = f"The {workspace.plan} plan" if workspace.plan else "This plan"
+        parked = (
+            f"{plan} does not include calls with an own key; the key is kept and works once the add-on is bought or "
+            "the plan includes it."
+        )
     signal = "" if credential is None else credential.health_signal
     return {
         CardState.EMPTY: f"No {name} API key is saved.",
         CardState.UNDECRYPTABLE: "We cannot open the saved key: our fault. Paste it again, or disconnect it.",
         CardState.DISABLED: "Stored and not used, until it is enabled again.",
-        CardState.PARKED: "Kept encrypted and not used while the add-on is not active; works again when it is paid.",
+        CardState.PARKED: parked,
         CardState.WAITING: "Waiting for your OpenRouter key: saved and inactive until one is connected.",
         CardState.UNHEALTHY: f"{name} refused this key ({signal}); calls skip it until it tests well again.",
-        CardState.CONNECTED: "Connected and in use.",
+        CardState.CONNECTED: (
+            f"Saved, unverified: {name} could not be asked. Test it." if unverified else "Connected and in use."
+        ),
     }[state]
+
+
+def _looks_right(accepted: AcceptedCredential) -> bool:
+    """Whether the text begins as this provider's keys do. Other providers' beginnings were refused before, and a
+    text too short to be a key shows no beginning."""
+    return not accepted.hint.startswith("…")
+
+
+def _with_article(provider: str) -> str:
+    name = provider_name(provider)
+    return f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
+
+
+def _warnings(
+    view: CredentialView, check: KeyTestResult, accepted: AcceptedCredential, before: Credential | None
+) -> tuple[str, ...]:
+    found = [] if check.outcome is Outcome.WORKS else [check.sentence]
+    if view.state in (CardState.PARKED, CardState.WAITING):
+        found.append(view.sentence)
+    if check.outcome is Outcome.UNREACHABLE:
+        if not _looks_right(accepted):
+            found.append(f"The text does not look like {_with_article(view.provider)} key: Test it first.")
+        if before is not None and before.health is Health.OK:
+            found.append(f"It replaces the key {before.hint}, which tested well.")
+    return tuple(found)
 
 
 def _accept(provider: str, typed: str) -> AcceptedCredential:
@@ -224,10 +273,9 @@ def _accept(provider: str, typed: str) -> AcceptedCredential:
 
 
 def _nothing_saved(provider: str) -> Problem:
-    found = not_found()
     return Problem(
-        found.code, f"No {provider_name(provider)} API key is saved here.", "Save one first.", param="provider",
-        flow=f"credential:{provider}",
+        ProblemCode.NOT_FOUND, f"No {provider_name(provider)} API key is saved here.", "Save one first.",
+        param="provider", flow=f"credential:{provider}",
     )
 
 

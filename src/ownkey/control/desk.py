@@ -84,7 +84,7 @@ def make_desk(
         caps=CapControl(store, clock, product),
         credits=CreditControl(store, clock, product),
         receipts=ReceiptControl(store, clock),
-        status=StatusControl(books, clock, product),
+        status=StatusControl(books, directory, clock, product),
         prices=PriceControl(prices, clock),
         audit=AuditControl(store, clock),
         verify=VerifyControl(auditor, clock),

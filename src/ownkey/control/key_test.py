@@ -21,7 +21,7 @@ from ownkey.domain.failures import Failure, FailureClass
 from ownkey.domain.models import native_id, normalize_requested
 from ownkey.domain.money import format_usd
 from ownkey.domain.product import Product, Task
-from ownkey.domain.receipts import Basis, CapView, Receipt, add_usage, provider_name
+from ownkey.domain.receipts import KEY_TEST, Basis, CapView, Receipt, add_usage, provider_name
 from ownkey.domain.routing import Funding, code_for
 from ownkey.domain.workspace import Credential, Health, WorkspaceState
 
@@ -270,13 +270,14 @@ class KeyTest:
         sent = [probe for probe in finding.probes if probe.record is not None]
         if not sent:
             return None
-        failure = sent[-1].failure
+        failure = next((probe.failure for probe in reversed(sent) if probe.failure is not None), None)
+        answered = next((probe.target.native for probe in sent if probe.failure is None), None)
         costs = [probe.cost_nusd for probe in sent]
         bases = {probe.record.basis for probe in sent if probe.record is not None}
         receipt = Receipt(
             id=call_id, workspace_id=workspace.id, at_ms=self._clock.now_ms(), token_id=token_id,
-            endpoint=sent[0].target.endpoint, dialect="openai", task="key_test",
-            requested_model=sent[0].target.slug, served_model=None if failure else sent[0].target.native,
+            endpoint=sent[0].target.endpoint, dialect="openai", task=KEY_TEST,
+            requested_model=sent[0].target.slug, served_model=answered,
             stream=False, project=None, conversation=None, member=None, row=None, funding=Funding.BYOK,
             route=None if sent[-1].record is None else sent[-1].record.route, provider=provider,
             status=200 if failure is None else failure.status or 503,

@@ -18,7 +18,7 @@ from ownkey.domain.exchange import Origin
 from ownkey.domain.failures import Failure, FailureClass, UpstreamError
 from ownkey.domain.models import limits
 from ownkey.domain.pricing import ModelPrice, compute_cost_nusd
-from ownkey.domain.receipts import AttemptRecord, Basis, HoldState
+from ownkey.domain.receipts import KEY_TEST, AttemptRecord, Basis, HoldState
 from ownkey.domain.routing import Funding, Route
 from ownkey.domain.secret import Secret
 from ownkey.domain.usage import Usage
@@ -142,7 +142,7 @@ class LiveProbe:
             funding=Funding.BYOK, terms=terms, price_version=book.version, at_ms=now,
             expires_at_ms=now + left_ms + HOLD_GRACE_MS, timezone=workspace.timezone, shrink=False, probe=True,
             context=json.dumps({
-                "id": call_id, "at_ms": now, "endpoint": target.endpoint, "task": "key_test",
+                "id": call_id, "at_ms": now, "endpoint": target.endpoint, "task": KEY_TEST,
                 "requested_model": target.slug, "provider": provider, "dialect": "openai",
                 "route": _route(provider).value,
             }),

@@ -41,7 +41,7 @@ class MemberControl:
 
     async def delete(self, workspace: WorkspaceState, member_id: str, actor: Actor) -> None:
         if not await self._store.delete_member(workspace.id, member_id, at_ms=self._clock.now_ms(), actor=actor):
-            raise not_found()
+            raise not_found("member", member_id)
 
 
 class ProjectControl:

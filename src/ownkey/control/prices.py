@@ -18,7 +18,8 @@ class _Store(ports.PriceVersions, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """An operator's price of one model, USD per million tokens as decimal text, by dimension."""
+    """An operator's price of one model, USD per million tokens as decimal text, by dimension. Dimensions that are not
+    named keep the price that they have; `free` leaves the model without any."""
 
     provider: str
     model: str
@@ -51,7 +52,8 @@ class PriceControl:
                           f"Use one of: {', '.join(PROVIDERS)}.")
         if not override.model or len(override.model) > 200:
             raise invalid(f"{param}.model", "A price needs the provider's own model id.", "Name the model.")
-        rates = {}
+        base = before or ModelPrice(override.provider, override.model, {})
+        rates = {} if override.free else dict(base.rates)
         for dimension, text in override.usd_per_million.items():
             if dimension not in DIMENSIONS:
                 raise invalid(f"{param}.usd_per_million", f"There is no price dimension {dimension[:40]!r}.",
@@ -59,7 +61,6 @@ class PriceControl:
             rates[dimension] = (Rate(0, _amount(f"{param}.usd_per_million.{dimension}", text)),)
         if not override.free and ("input" not in rates):
             raise invalid(f"{param}.usd_per_million", "A price needs at least its input dimension.", "Add input.")
-        base = before or ModelPrice(override.provider, override.model, {})
         # The source is what a price sync looks at: it leaves an operator's price alone.
         price = ModelPrice(
             override.provider, override.model, rates, units=base.units, free=override.free,

@@ -43,11 +43,12 @@ class Problem(Exception):
         self.details = details or {}
 
 
-def not_found() -> Problem:
-    """The one answer for what does not exist and for what belongs to somebody else."""
+def not_found(kind: str, name: str, where: str = "in this workspace") -> Problem:
+    """The one answer for what does not exist and for what belongs to somebody else: it repeats what was asked for
+    and knows nothing more."""
     return Problem(
         ProblemCode.NOT_FOUND,
-        "There is no such object here.",
+        f"There is no {kind} {name[:80]} {where}.",
         "Check the id and the workspace; lists show what exists.",
     )
 

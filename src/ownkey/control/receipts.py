@@ -75,7 +75,7 @@ class ReceiptControl:
     async def one(self, workspace: WorkspaceState, receipt_id: str, scope: Scope = Scope()) -> Mapping[str, Any]:
         receipt = await self._store.load_receipt(workspace.id, receipt_id)
         if receipt is None or not scope.admits(receipt):
-            raise not_found()
+            raise not_found("receipt", receipt_id)
         return receipt
 
     async def list(self, workspace: WorkspaceState, query: ReceiptFilter, scope: Scope = Scope()) -> Page:
@@ -96,7 +96,8 @@ class ReceiptControl:
     ) -> Spend:
         """Sums of one calendar month in the workspace's zone (this month, unless named). Raises Problem."""
         if scope != Scope():
-            raise not_found()  # Sums of the whole workspace are not a limited token's to see.
+            # Sums of the whole workspace are not a limited token's to see.
+            raise not_found("sum of", "spend", "for a limited token")
         if by not in SPEND_BY:
             raise invalid("by", f"Spend cannot be summed by {by[:40]!r}.", suggest(by, SPEND_BY))
         period = self._period(workspace, month)

@@ -7,7 +7,7 @@ it is.
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ownkey.control.ports import Clock
+from ownkey.control.ports import Clock, Directory
 from ownkey.domain import entitlements
 from ownkey.domain.booking import MoneyView
 from ownkey.domain.entitlements import key_state, minimum_balance, standing
@@ -47,15 +47,29 @@ class Status:
 
 
 class StatusControl:
-    def __init__(self, money: _Money, clock: Clock, product: Product) -> None:
+    def __init__(self, money: _Money, directory: Directory, clock: Clock, product: Product) -> None:
         self._money = money
+        self._directory = directory
         self._clock = clock
         self._product = product
 
     async def show(self, workspace: WorkspaceState) -> Status:
         now_ms = self._clock.now_ms()
         money = await self._money.load_money(workspace.id, now_ms)
-        return describe_status(self._product, standing(workspace, now_ms), money)
+        platform = None
+        if self._product.payers is Payers.WITH_CREDITS:
+            platform = await self._directory.load_platform()
+        return describe_status(
+            self._product, standing(workspace, now_ms), money,
+            platform_key=platform is not None and is_usable(platform.credentials.get("openrouter")),
+        )
+
+
+_NO_PLATFORM_KEY = Refusal(
+    Code.PROVIDER_UNAVAILABLE,
+    "The platform's own OpenRouter key is not set up, so credits cannot pay for any call.",
+    "The operator saves it: ownkey credential add openrouter --platform.",
+)
 
 
 def payer_state(product: Product, workspace: WorkspaceState, money: MoneyView) -> PayerState:
@@ -71,13 +85,22 @@ def is_usable(credential: Credential | None) -> bool:
     return credential is not None and credential.status is CredentialStatus.ENABLED and not credential.undecryptable
 
 
-def describe_status(product: Product, workspace: WorkspaceState, money: MoneyView) -> Status:
-    """The whole answer, pure."""
+def describe_status(
+    product: Product, workspace: WorkspaceState, money: MoneyView, *, platform_key: bool
+) -> Status:
+    """The whole answer, pure. `platform_key`: whether the key is set up that calls paid with credits are sent with."""
     decision = decide(payer_state(product, workspace, money))
     refusal = None if decision.refusal is None else refusal_for(decision.refusal)
     attention = _attention(product, workspace, money)
+    if decision.routes == (Route.CREDITS,) and not platform_key:
+        refusal = _NO_PLATFORM_KEY
+    elif Route.CREDITS in decision.routes and not platform_key:
+        attention = (*attention, _NO_PLATFORM_KEY.message)
     if workspace.status == "suspended":
-        refusal = Refusal(Code.FORBIDDEN, "This workspace is suspended by the operator.", "Ask the operator.")
+        refusal = Refusal(
+            Code.FORBIDDEN, "This workspace is suspended by the operator.",
+            f"Ask the operator to lift it: ownkey workspace set {workspace.external_id} --status active.",
+        )
     state: Literal["on", "paused", "off", "needs_attention"]
     if refusal is not None:
         state = "paused" if refusal.code is Code.AI_PAUSED else "off"
@@ -87,7 +110,7 @@ def describe_status(product: Product, workspace: WorkspaceState, money: MoneyVie
     sentence = refusal.message if refusal is not None and decision.row in ("F1", "F2", "F3", "F7", "F12") else (
         payer_sentence(product, workspace, money)
     )
-    if workspace.status == "suspended" and refusal is not None:
+    if refusal is not None and (workspace.status == "suspended" or refusal is _NO_PLATFORM_KEY):
         sentence = refusal.message
     return Status(
         state=state, headline=headline, sentence=sentence, payer=_payer(decision, refusal), row=decision.row,
@@ -108,9 +131,18 @@ def payer_sentence(product: Product, workspace: WorkspaceState, money: MoneyView
         if key is KeyState.UNDECRYPTABLE:
             return "AI features are off: the saved OpenRouter API key cannot be opened. Your operator knows; " \
                    "pasting the key again also helps."
+        if _is_unverified(credential):
+            return (
+                f"Your OpenRouter key{hint} is saved, unverified: it pays for every AI call if OpenRouter accepts it."
+            )
         return f"Your OpenRouter key{hint} pays for every AI call.{_direct_sentence(product, workspace)}"
     if workspace.always_use_key:
         if key is KeyState.ENABLED:
+            if _is_unverified(credential):
+                return (
+                    f"Your key{hint} is saved, unverified: it pays for every AI call if OpenRouter accepts it. "
+                    f"{product.name} credits are never used."
+                )
             return f"Your key{hint} pays for every AI call. {product.name} credits are never used."
         return "AI calls are stopped: Always use this key is on and the key cannot be used. Credits are not touched."
     entitled = workspace.entitlement not in (EntitlementState.NONE, EntitlementState.INACTIVE)
@@ -123,11 +155,14 @@ def payer_sentence(product: Product, workspace: WorkspaceState, money: MoneyView
 
 def _with_credits_behind(product: Product, workspace: WorkspaceState) -> str:
     direct = _direct_sentence(product, workspace)
+    pays = "Your key pays."
+    if _is_unverified(workspace.credentials.get("openrouter")):
+        pays = "Your key is saved, unverified: it pays if OpenRouter accepts it."
     if not workspace.credits_if_key_fails:
-        return f"Your key pays. If it fails, the call fails; credits are not used.{direct}"
+        return f"{pays} If it fails, the call fails; credits are not used.{direct}"
     limit = workspace.credits_if_key_fails_limit
     bound = "" if limit is None else f", up to {limit} this month"
-    return f"Your key pays. If it fails, {product.name} credits pay{bound}.{direct}"
+    return f"{pays} If it fails, {product.name} credits pay{bound}.{direct}"
 
 
 def _direct_sentence(product: Product, workspace: WorkspaceState) -> str:
@@ -169,6 +204,11 @@ def _attention(product: Product, workspace: WorkspaceState, money: MoneyView) ->
     if product.payers is Payers.WITH_CREDITS and money.balance_credits < minimum:
         found.append(f"The credit balance is below {minimum}.")
     return tuple(found)
+
+
+def _is_unverified(credential: Credential | None) -> bool:
+    """Saved while its provider could not be asked, and not used since: nothing is known about it."""
+    return credential is not None and credential.health is Health.UNKNOWN
 
 
 def _tail(credential: Credential | None) -> str:

@@ -81,7 +81,8 @@ class TokenControl:
         """Refused from the next call on. Raises Problem(NOT_FOUND)."""
         workspace_id = None if workspace is None else workspace.id
         if not await self._store.revoke_token(token_id, workspace_id, at_ms=self._clock.now_ms(), actor=actor):
-            raise not_found()
+            where = "among the service tokens" if workspace is None else "in this workspace"
+            raise not_found("token", token_id, where)
 
     def _check(self, workspace: WorkspaceState | None, new: NewToken, now: int) -> None:
         for scope in new.scopes:

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from ownkey.control.ports import Auditor, Clock, Finding
 
 ASSUMPTIONS = (
-    "Only calls through Ownkey count.",
-    "Prices are right, or max_price is honoured; a breach shows as overage.",
-    "Providers honour output limits, and tokenizers are as the model table marks them.",
-    "Taxes and credit-purchase fees are outside.",
-    "The disk honours fsync, and a PostgreSQL failover loses no commit.",
-    "Restoring a backup forgets later spend and asks for acknowledgement.",
-    "Estimates err up on caps and down on credits.",
+    "Only calls that go through Ownkey count; the same key used elsewhere does not.",
+    "The price list is right, or the provider honours the maximum price that is sent with each call; where neither "
+    "holds, the difference is shown as overage.",
+    "Providers keep to the output limit they are given, and tokenizers are of the kind the model table says.",
+    "Taxes and the fees for buying credits at a provider are not part of spend.",
+    "The disk keeps what it has confirmed.",
+    "Restoring a backup forgets what was spent since.",
+    "Where a figure must be estimated, it is too high for the cap and too low for charges of credits.",
 )
+"""What the promise of the cap rests on, printed with every verdict."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class WorkspaceControl:
         workspace = await self._store.load_workspace(reference)
         platform = await self._directory.load_platform()
         if workspace is None or (platform is not None and workspace.id == platform.id):
-            raise not_found()
+            raise not_found("workspace", reference, "here")
         return workspace
 
     async def list(self, after: str | None, limit: int) -> Sequence[WorkspaceState]:
@@ -100,7 +100,7 @@ class WorkspaceControl:
             workspace.id, checked, at_ms=self._clock.now_ms(), actor=actor
         )
         if changed is None:
-            raise not_found()
+            raise not_found("workspace", workspace.external_id, "here")
         if "plan" in checked:
             await self._grant_plan_credits(changed, actor)
         return changed
@@ -122,13 +122,13 @@ class WorkspaceControl:
             at_ms=self._clock.now_ms(), actor=actor,
         )
         if changed is None:
-            raise not_found()
+            raise not_found("workspace", workspace.external_id, "here")
         return changed
 
     async def delete(self, workspace: WorkspaceState, actor: Actor) -> None:
         """Destroys the data key and every credential; receipts and ledger stay, as books must."""
         if not await self._store.delete_workspace(workspace.id, at_ms=self._clock.now_ms(), actor=actor):
-            raise not_found()
+            raise not_found("workspace", workspace.external_id, "here")
 
     async def platform(self, actor: Actor) -> WorkspaceState:
         """The operator's own pseudo-workspace, which holds the platform's credentials; made on first use."""

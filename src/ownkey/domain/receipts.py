@@ -132,6 +132,9 @@ class Receipt:
     details: Mapping[str, object] = field(default_factory=dict)
 
 
+KEY_TEST = "key_test"
+"""The task on the receipt of a key's Test: its calls are no call of the product."""
+
 _PROVIDER_NAMES = {"openrouter": "OpenRouter", "anthropic": "Anthropic", "openai": "OpenAI", "google": "Google"}
 
 _ROW_WHY = {
@@ -162,6 +165,8 @@ def explain_row(row: str) -> str:
 
 def describe(receipt: Receipt) -> str:
     """One or two plain sentences: what happened, who paid, and why."""
+    if receipt.task == KEY_TEST and receipt.attempts:
+        return _describe_key_test(receipt)
     failures = [_describe_failure(a) for a in receipt.attempts if a.failure is not None]
     tried = f" Tried: {'; '.join(failures)}." if failures else ""
     why = f" because {_ROW_WHY[receipt.row]}" if receipt.row else ""
@@ -183,6 +188,22 @@ def describe(receipt: Receipt) -> str:
     fallback = " after a failover" if failures else ""
     cut = " The caller hung up before reading the end." if receipt.hung_up else ""
     return f"{by}{fallback}, {payer}{why}.{tried}{cut} {_describe_money(receipt)}"
+
+
+def _describe_key_test(receipt: Receipt) -> str:
+    """A Test calls every kind of model once with the one key that is tested, so its attempts are told one by one."""
+    first = receipt.attempts[0]
+    name, calls = provider_name(first.provider), len(receipt.attempts)
+    told = ", ".join(
+        f"{attempt.model} answered" if attempt.failure is None
+        else f"{attempt.model} failed ({attempt.failure}: {attempt.signal})"
+        for attempt in receipt.attempts
+    )
+    key = f"the {name} key {first.credential_hint}".rstrip()
+    return (
+        f"A Test of {key} made {calls} small call{'' if calls == 1 else 's'}: {told}. Paid by that key, because a Test "
+        f"is about the key and not about who pays for the product's calls. {_describe_money(receipt)}"
+    )
 
 
 def _describe_credits(receipt: Receipt) -> str:

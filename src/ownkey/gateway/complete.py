@@ -376,7 +376,7 @@ class Gateway:
         """Only what the provider said tells that a route works: a caller who left before proves nothing."""
         if result.failure is None and (result.seen.content or result.seen.complete):
             self._house.circuits.record_success(planned.circuit)
-            if planned.credential.health in (Health.REJECTED, Health.NO_FUNDS):
+            if planned.credential.health is not Health.OK:
                 self._house.health.mark(planned.credential, Health.OK, "answered", self._house.clock.now_ms())
 
     def _remember_failure(self, log: CallLog, planned: Planned, failure: Failure, after: After) -> None:
@@ -425,17 +425,18 @@ def receipt_headers(log: CallLog) -> list[tuple[str, str]]:
 def check_rights(request: CallRequest, task: str | None) -> None:
     """Gate 2. Raises Refused."""
     principal = request.principal
-    why = None
+    why, fix = None, "Use a token with the right to do this."
     if "call" not in principal.scopes:
         why = "This token may not make AI calls."
     elif request.workspace.status != "active":
         why = "This workspace is suspended."
+        fix = f"Ask the operator to lift it: ownkey workspace set {request.workspace.external_id} --status active."
     elif principal.tasks and (task is None or task not in principal.tasks):
         why = f"This token is limited to the tasks {', '.join(sorted(principal.tasks))}."
     elif principal.projects and (request.project is None or request.project not in principal.projects):
         why = f"This token is limited to the projects {', '.join(sorted(principal.projects))}."
     if why is not None:
-        raise Refused(Refusal(Code.FORBIDDEN, why, "Use a token with the right to do this."))
+        raise Refused(Refusal(Code.FORBIDDEN, why, fix))
 
 
 def retry_wait_s(failure: Failure) -> float:

@@ -30,7 +30,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable(
         "OWNKEY_MASTER_KEY_FILE",
         "File with the master keyset (mode 0400): lines `kek_id:base64`, the first is primary.",
-        "none; one of the two is needed to serve",
+        "master.key beside ownkey.toml",
     ),
     Variable("OWNKEY_MASTER_KEY", "The master keyset itself; removed once read.", "none", secret=True),
     Variable("OWNKEY_DATABASE_URL", "The database; only SQLite in the data directory so far.", "sqlite"),

@@ -4,6 +4,7 @@ The file is laid over a preset of the same shape, key by key; lists are replaced
 so that no two calls of one process ever disagree about the rules.
 """
 
+import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -122,7 +123,10 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
-        raise SettingsError(f"There is no configuration file {path}.") from None
+        raise SettingsError(
+            f"There is no configuration file {path}. "
+            f"Make one with `ownkey init --preset {PRESETS[0]}` (or {PRESETS[1]})."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"The configuration file {path} cannot be read: {error}.") from None
     return _parse(text, str(path))
@@ -258,7 +262,7 @@ def _read_product(root: Table, preset: str) -> Product:
     table, spend = root.table("product"), root.table("spend")
     table.flag("keep_preset_tasks", True)
     table.flag("keep_preset_plans", True)
-    tasks = {name: _read_task(name, row) for name, row in root.tables("tasks").items()}
+    tasks = {name: _read_task(name, row, preset) for name, row in root.tables("tasks").items()}
     plans = {name: _read_plan(name, row) for name, row in root.tables("plans").items()}
     if not plans:
         raise SettingsError(f"{root.file}: [plans] needs at least one plan.")
@@ -306,7 +310,15 @@ def _read_entry_url(table: Table) -> str:
     return url
 
 
-def _read_task(name: str, table: Table) -> Task:
+def _read_task(name: str, table: Table, preset: str) -> Task:
+    if not table.has("models"):
+        # The preset's own tasks bring theirs along: this is a new task, or one of them misspelt.
+        others = [task for task in _parse(preset_text(preset), preset).get("tasks", {}) if task != name]
+        near = difflib.get_close_matches(name, others, n=1, cutoff=0.8)
+        hint = f" Did you mean [tasks.{near[0]}]?" if near else ""
+        raise SettingsError(
+            f'{table.file}: the new task [{table.path}] needs models, such as models = ["openai/gpt-4.1-mini"].{hint}'
+        )
     kind = table.text("endpoint", "chat", choices=get_args(Endpoint))
     endpoint: Endpoint = "embeddings" if kind == "embeddings" else "chat"
     knobs = table.table("settings")

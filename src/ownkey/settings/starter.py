@@ -29,7 +29,7 @@ _SUPPORT_DESK = """
 # [tasks.draft_reply]
 # models = ["anthropic/claude-sonnet-4.5", "openai/gpt-4.1", "google/gemini-2.5-flash"]
 #
-# A new task:
+# A new task needs its own models:
 # [tasks.summarize]
 # title = "Summaries"
 # endpoint = "chat"            # or "embeddings"

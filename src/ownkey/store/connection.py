@@ -29,7 +29,7 @@ class Lock:
             os.close(fd)
             raise InUse(
                 f"The database {database} is in use by the process with pid {pid}. SQLite has one owner at a time: "
-                "stop that process, talk to it over its API, or give this one a PostgreSQL URL."
+                "stop that process, or talk to it over its API."
             ) from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

@@ -12,7 +12,8 @@ from ownkey.store.connection import Connection
 from ownkey.store.core import Core
 from ownkey.store.periods import announce, utc_text
 
-PROBE_AFTER_MS = 30_000
+# How long a key that failed is passed over before traffic tries it again, where something else can answer.
+PROBE_AFTER_MS = {Health.REJECTED: 5 * 60_000, Health.NO_FUNDS: 15 * 60_000}
 """An unhealthy credential lets one call through, or is probed, this long after it failed."""
 
 _COLUMNS = """
@@ -214,7 +215,7 @@ class CredentialsPart(Core):
         if current is not None and current.version == credential.version and current.health is health \
                 and (current.health_signal == signal or health is Health.OK):
             return
-        next_probe_ms = at_ms + PROBE_AFTER_MS if health in _UNHEALTHY else 0
+        next_probe_ms = at_ms + PROBE_AFTER_MS[health] if health in PROBE_AFTER_MS else 0
         self.writer.submit_quietly(
             lambda conn: set_health(
                 conn, credential.workspace_id, credential.id, credential.version, health, signal, next_probe_ms, at_ms

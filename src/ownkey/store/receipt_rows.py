@@ -7,12 +7,15 @@ them into decimal strings.
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from ownkey.domain.booking import AttemptEnd, CapFigures
+from ownkey.domain.models import normalize_requested
+from ownkey.domain.product import DIRECT_PROVIDERS
 from ownkey.domain.receipts import CapView, Receipt
 from ownkey.domain.records import ReceiptFilter
 from ownkey.domain.routing import Funding
@@ -164,13 +167,18 @@ WHERE workspace_id = :workspace
   AND (:since IS NULL OR at_ms >= :since) AND (:until IS NULL OR at_ms < :until)
   AND (:before IS NULL
     OR (at_ms, id) < (SELECT at_ms, id FROM receipt WHERE id = :before AND workspace_id = :workspace))
-  AND (:task IS NULL OR task = :task) AND (:model IS NULL OR model = :model)
+  AND (:task IS NULL OR task = :task)
   AND (:provider IS NULL OR provider = :provider) AND (:funding IS NULL OR funding = :funding)
   AND (:code IS NULL OR code = :code)
   AND (:refused IS NULL OR (code IS NOT NULL) = :refused)
   AND (:conversation IS NULL OR conversation = :conversation) AND (:project IS NULL OR project = :project)
 ORDER BY at_ms DESC, id DESC LIMIT :limit
 """
+# Asked for or called, under whatever name: only a filter by model pays for looking into the documents.
+_LIST_OF_MODEL = _LIST.replace("ORDER BY", """
+  AND (model_slug(model) = :model OR model_slug(doc ->> '$.requested_model') = :model
+    OR EXISTS (SELECT 1 FROM json_each(doc, '$.attempts') WHERE model_slug(value ->> '$.model') = :model))
+ORDER BY""")
 _BY_COLUMN = """
 SELECT {column}, count(*), coalesce(sum(cost_nusd), 0), sum(charge_credits), sum(cost_nusd IS NULL)
 FROM receipt WHERE workspace_id = ? AND at_ms >= ? AND at_ms < ? GROUP BY 1 ORDER BY 3 DESC, 2 DESC
@@ -201,13 +209,29 @@ def load_receipt(conn: sqlite3.Connection, workspace_id: str | None, receipt_id:
 
 
 def load_receipts(conn: sqlite3.Connection, workspace_id: str, query: ReceiptFilter) -> Sequence[Mapping[str, Any]]:
-    rows = conn.execute(_LIST, {
+    statement = _LIST
+    if query.model is not None:
+        statement = _LIST_OF_MODEL
+        conn.create_function("model_slug", 1, _model_slug, deterministic=True)
+    rows = conn.execute(statement, {
         "workspace": workspace_id, "since": query.since_ms, "until": query.until_ms, "before": query.before,
-        "task": query.task, "model": query.model, "provider": query.provider, "funding": query.funding,
+        "task": query.task, "model": _model_slug(query.model), "provider": query.provider, "funding": query.funding,
         "code": query.code, "refused": query.refused, "conversation": query.conversation, "project": query.project,
         "limit": max(0, min(query.limit, 1_000)),
     })
     return [msgspec.json.decode(row[0]) for row in rows]
+
+
+@lru_cache(maxsize=4_096)
+def _model_slug(name: str | None) -> str | None:
+    """One name for what people and providers call by several: slug, native id, dated snapshot, in any case."""
+    if name is None:
+        return None
+    plain = name.strip().lower()
+    author, slash, bare = plain.partition("/")
+    # OpenRouter dates a maker's own id: `openai/gpt-4.1-mini-2025-04-14` is what the maker calls it behind its name.
+    native = normalize_requested(bare) if slash and author in DIRECT_PROVIDERS else None
+    return native or normalize_requested(plain) or plain
 
 
 def load_spend(

@@ -24,7 +24,7 @@ from ownkey.store.prices import PricesPart, read_newest
 from ownkey.store.recovery import recover
 from ownkey.store.schema import migrate
 from ownkey.store.tokens import TokensPart
-from ownkey.store.verify import assumptions, verify
+from ownkey.store.verify import verify
 from ownkey.store.workspaces import WorkspacesPart
 
 _INSTANCE = "SELECT id FROM instance"
@@ -114,11 +114,6 @@ class SQLiteStore(
         """Recompute every counter from rows and check every invariant, on one snapshot; empty: clean."""
         audit_key = self._writing.audit_key
         return await self._read(lambda conn: verify(conn, at_ms, audit_key))
-
-    @staticmethod
-    def assumptions() -> tuple[str, ...]:
-        """What the promise of the cap rests on, as sentences to print beside it."""
-        return assumptions()
 
 
 def _ensure_instance(conn: Connection, at_ms: int) -> str:

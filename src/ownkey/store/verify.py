@@ -286,17 +286,3 @@ EXPIRY_GRACE_MS = 60_000
 _CHECKS: tuple[Check, ...] = (
     _check_periods, _check_alerts, _check_wallets, _check_ledger, _check_holds, _check_receipts,
 )
-
-
-def assumptions() -> tuple[str, ...]:
-    """What the promise of the cap rests on."""
-    return (
-        "Only calls that go through Ownkey count; the same key used elsewhere does not.",
-        "The price list is right, or the provider honours the maximum price that is sent with each call; where "
-        "neither holds, the difference is shown as overage.",
-        "Providers keep to the output limit they are given, and tokenizers are of the kind the model table says.",
-        "Taxes and the fees for buying credits at a provider are not part of spend.",
-        "The disk keeps what it has confirmed; a failed-over PostgreSQL loses no commit.",
-        "Restoring a backup forgets what was spent since; Ownkey asks for an acknowledgement then.",
-        "Where a figure must be estimated, it is too high for the cap and too low for charges of credits.",
-    )

@@ -52,11 +52,17 @@ class Reason(StrEnum):
 
 
 class Undecryptable(ValueError):
-    """Closed for good: a wrong context, a changed byte or a missing master key. Carries only its `reason`."""
+    """Closed for good: a wrong context, a changed byte or a missing master key.
 
-    def __init__(self, reason: Reason) -> None:
+    Carries its `reason` and, where the master key is missing, the ids that would tell an operator which one:
+    `needed`, and those `found` instead.
+    """
+
+    def __init__(self, reason: Reason, needed: str = "", found: tuple[str, ...] = ()) -> None:
         super().__init__(f"undecryptable: {reason}")
         self.reason = reason
+        self.needed = needed
+        self.found = found
 
 
 class Vault:
@@ -182,10 +188,10 @@ class Vault:
     def _unwrap(self, workspace_id: str, wrapped: WrappedDek) -> "_Dek":
         kek = self._keyset.cipher(wrapped.kek_id)
         if kek is None:
-            raise Undecryptable(Reason.KEK_MISSING)
+            raise Undecryptable(Reason.KEK_MISSING, wrapped.kek_id, self._keyset.kek_ids)
         dek = _decrypt(kek, wrapped.nonce, wrapped.ciphertext, self._dek_context(workspace_id, wrapped.dek_id))
         if dek is None or len(dek) != _KEY_BYTES:
-            raise Undecryptable(Reason.DEK)
+            raise Undecryptable(Reason.DEK, wrapped.kek_id, self._keyset.kek_ids)
         return _Dek(dek)
 
 

@@ -30,7 +30,7 @@ _MAX_FILE_BYTES: Final = 65_536
 _KEK_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _EXAMPLE_KEY: Final = base64.b64decode(EXAMPLE_KEYSET_TEXT.partition(":")[2])
-_MAKE_ONE: Final = "Make a new keyset with `ownkey init`."
+_MAKE_ONE: Final = "Make a new keyset with `ownkey init` in a new folder."
 
 
 class KeysetError(Exception):
@@ -73,17 +73,23 @@ class Keyset:
         """Raise KeysetError unless every master key that stored data keys need is here."""
         missing = sorted(set(kek_ids_in_use) - self._ciphers.keys())
         if missing:
-            raise KeysetError(
-                "kek_missing",
-                f"Stored credentials need the master key {', '.join(missing)}, which the keyset does not have.",
-                "Put its line back, below the primary; `ownkey master-key status` shows what still uses it.",
-            )
+            raise wrong_master_key(missing, self.kek_ids)
 
     def __repr__(self) -> str:
         return f"Keyset(primary={self.primary_id!r}, keys={len(self._ciphers)})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Keyset is never pickled or copied")
+
+
+def wrong_master_key(needed: Iterable[str], found: Iterable[str]) -> KeysetError:
+    """What was sealed names master keys that are not here. Ids are no secrets: they tell one copy from another."""
+    return KeysetError(
+        "kek_missing",
+        "This is not the master key that the saved keys were sealed with "
+        f"(needed: {', '.join(needed)}; found: {', '.join(found)}).",
+        "Put the right copy back. If the master key was changed on purpose, keep the old line below the new one.",
+    )
 
 
 def parse_keyset(text: str) -> Keyset:
@@ -150,7 +156,7 @@ def _choose(path: str, text: str) -> Keyset | KeysetError:
     return KeysetError(
         "none",
         "There is no master key, and without one no credential can be stored.",
-        f"Make one with `ownkey init`, then set {FILE_VARIABLE} to the file it wrote.",
+        f"Make one with `ownkey init` in a new folder, then set {FILE_VARIABLE} to the file it wrote.",
     )
 
 
@@ -163,7 +169,7 @@ def _read_private_file(path: Path) -> str | KeysetError:
         return KeysetError(
             "unreadable",
             f"The master key file {path} cannot be opened: {_reason(error)}.",
-            f"Check {FILE_VARIABLE} and the file's owner, or make a keyset with `ownkey init`.",
+            f"Check {FILE_VARIABLE} and the file's owner, or make a keyset with `ownkey init` in a new folder.",
         )
     try:
         # Asked of the open descriptor, not of the path: the file that is judged is the file that is read.
