@@ -340,7 +340,7 @@ class Runner:
         seen = progress.seen
         if failure is None and gone and not seen.complete:
             failure = Failure(FailureClass.NETWORK, "the caller hung up")
-        final = seen.usage is not None and (seen.complete or planned.codec.wire.startswith("openai."))
+        final = seen.usage is not None and (seen.complete or not planned.codec.interim_usage)
         bills_on = not seen.complete and not planned.provider.stops_billing(planned.native_model)
         return decide_outcome(
             seen=seen, failure=failure, sent=progress.sent, final_usage=final, price=planned.price,

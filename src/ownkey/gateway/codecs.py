@@ -126,6 +126,8 @@ class Codec(Protocol):
     """
 
     wire: str
+    interim_usage: bool
+    """Whether usage is reported before the answer's end too: then a cut stream's last report is not the bill."""
 
     def encode_chat(self, model: str, request: ChatRequest, output_limit: int) -> bytes:
         """The provider's body. Raises Untranslatable for what it cannot carry."""

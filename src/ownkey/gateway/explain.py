@@ -32,8 +32,8 @@ class Explainer:
             skips = [] if log.plan is None else [_skip(s) for s in log.plan.skips]
             return {
                 "would": "refuse", "status": fields.status, "code": fields.code, "message": fields.message,
-                "fix": {"text": fields.fix, "url": fields.fix_url}, "param": fields.param,
-                "details": dict(fields.details), "skipped": skips,
+                "fix": {"text": fields.fix, "url": fields.fix_url if refused.refusal.flow else None},
+                "param": fields.param, "details": dict(fields.details), "skipped": skips,
             }
         return _describe(plan)
 

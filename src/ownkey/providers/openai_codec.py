@@ -20,6 +20,7 @@ class ChatCodec:
 
     def __init__(self, judge: Judge) -> None:
         self.wire = "openai.chat"
+        self.interim_usage = False
         self._judge = judge
 
     def encode_chat(self, model: str, request: ChatRequest, output_limit: int) -> bytes:
@@ -56,6 +57,7 @@ class EmbeddingsCodec:
 
     def __init__(self, judge: Judge) -> None:
         self.wire = "openai.embeddings"
+        self.interim_usage = False
         self._judge = judge
 
     def encode_chat(self, model: str, request: ChatRequest, output_limit: int) -> bytes:

@@ -120,6 +120,7 @@ class TranslatedCodec(ABC):
     """The gateway's Codec over an AnswerReader. `terminator` ends its streams; empty where their end is EOF."""
 
     wire: str
+    interim_usage = True
     terminator = b""
 
     @abstractmethod

@@ -30,6 +30,7 @@ class EmbeddingsCodec(TranslatedCodec):
     """`google.embeddings`: requests into it, vectors out of it."""
 
     wire = "google.embeddings"
+    interim_usage = False
 
     def encode_embeddings(self, model: str, request: EmbeddingsRequest) -> bytes:
         """The provider's body. Raises Untranslatable for token lists, which only OpenAI's tokenizer could read."""
