@@ -177,9 +177,9 @@ def product_of(folder: Path, preset: str, extra: str = "") -> tuple[Product, Map
 
 @contextlib.asynccontextmanager
 async def open_house(
-    folder: Path, preset: str = "support-desk", pace: PaceLimits | None = None
+    folder: Path, preset: str = "support-desk", pace: PaceLimits | None = None, extra: str = ""
 ) -> AsyncIterator[House]:
-    product, urls = product_of(folder, preset)
+    product, urls = product_of(folder, preset, extra)
     clock, upstream = HandClock(), FakeUpstream()
     store = SQLiteStore.open(folder / "ownkey.db", clock_ms=clock.now_ms, boot_id="boot")
     try:

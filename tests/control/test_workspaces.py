@@ -215,3 +215,13 @@ async def test_grace_ends_by_itself(builder_house: House) -> None:
     assert after.entitlement is EntitlementState.NONE
     assert left.grace_until_ms - builder_house.clock.now_ms() == 3 * 86_400_000
     assert (back.entitlement, back.grace_until_ms) == (EntitlementState.INCLUDED, None)
+
+
+async def test_a_new_workspace_has_the_products_alert_threshold(tmp_path: Path) -> None:
+    """T25: the configured default threshold is what a new workspace's cap begins with, and keeps."""
+    async with open_house(tmp_path, "support-desk", extra="[spend]\ndefault_threshold = 60\n") as house:
+        workspace = await house.workspace()
+
+        saved = await house.desk.caps.save(workspace, "10", None, ACTOR)
+
+        assert saved.threshold == 60

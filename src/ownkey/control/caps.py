@@ -7,7 +7,6 @@ from ownkey.control import ports
 from ownkey.control.ports import Actor, CapSetting, Clock
 from ownkey.control.problems import invalid, not_found
 from ownkey.domain.money import AmountError, parse_usd_nusd
-from ownkey.domain.product import Product
 from ownkey.domain.workspace import WorkspaceState
 
 
@@ -18,10 +17,9 @@ class _Store(ports.Caps, Protocol):
 class CapControl:
     """Reads and sets the cap; lists alerts and outbox rows."""
 
-    def __init__(self, store: _Store, clock: Clock, product: Product) -> None:
+    def __init__(self, store: _Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._product = product
 
     async def show(self, workspace: WorkspaceState) -> CapSetting:
         setting = await self._store.load_cap(workspace.id, self._clock.now_ms())
@@ -36,7 +34,9 @@ class CapControl:
         cap_nusd = parse_cap(cap_usd)
         if threshold is None:
             before = await self._store.load_cap(workspace.id, self._clock.now_ms())
-            threshold = self._product.default_threshold if before is None else before.threshold
+            if before is None:
+                raise not_found("cap of", workspace.external_id, "here")
+            threshold = before.threshold
         elif not 1 <= threshold <= 99:
             raise invalid("threshold_percent", "The alert threshold is a whole number from 1 to 99.",
                           "Use 80 to be told at 80% of the cap; at 100% there is always an alert.")

@@ -81,7 +81,7 @@ def make_desk(
         credentials=CredentialControl(store, sealer, key_test, origins, clock, product),
         key_test=key_test,
         features=FeatureControl(store, clock, product),
-        caps=CapControl(store, clock, product),
+        caps=CapControl(store, clock),
         credits=CreditControl(store, clock, product),
         receipts=ReceiptControl(store, clock),
         status=StatusControl(books, directory, clock, product),

@@ -55,6 +55,7 @@ class Workspaces(Protocol):
         self, *, workspace_id: str, name: str, external_id: str, plan: str, timezone: str,
         entitlement: EntitlementState, credits_if_key_fails: bool, credits_if_key_fails_limit: int | None,
         dek: WrappedDek, features: Mapping[str, bool], at_ms: int, actor: Actor, kind: str = "tenant",
+        threshold: int = 80,
     ) -> WorkspaceState:
         """Raises Conflict if the external id is taken."""
         ...

@@ -68,7 +68,7 @@ class WorkspaceControl:
                 credits_if_key_fails_limit=product.credits_if_key_fails_limit if with_credits else None,
                 dek=self._sealer.new_dek(workspace_id),
                 features={task.name: task.default_on for task in product.tasks.values()},
-                at_ms=self._clock.now_ms(), actor=actor,
+                at_ms=self._clock.now_ms(), actor=actor, threshold=product.default_threshold,
             )
         except Conflict as error:
             raise Problem(

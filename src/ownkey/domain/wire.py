@@ -44,7 +44,6 @@ class Seen:
     model: str | None = None
     finish_reason: str | None = None
     content_bytes: int = 0
-    generation: str | None = None
     choices_open: set[int] = field(default_factory=set)
     refused: bool = False
 

@@ -65,8 +65,6 @@ class ChatObserver:
         seen = self.seen
         if seen.response_id is None and isinstance(chunk.id, str) and chunk.id:
             seen.response_id = chunk.id
-            if chunk.id.startswith("gen-"):
-                seen.generation = chunk.id
         if seen.model is None and isinstance(chunk.model, str) and chunk.model:
             seen.model = chunk.model
         if chunk.usage is not NOTHING:
@@ -313,7 +311,6 @@ def observe_embeddings(body: bytes, judge: Judge) -> Seen:
     seen.model = answer.model if isinstance(answer.model, str) else None
     if isinstance(answer.id, str) and answer.id:
         seen.response_id = answer.id
-        seen.generation = answer.id if answer.id.startswith("gen-") else None
     seen.usage = read_usage(answer.usage)
     seen.content = seen.complete = seen.ended = True
     return seen

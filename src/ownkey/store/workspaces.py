@@ -15,8 +15,6 @@ from ownkey.store.connection import Connection, snapshot
 from ownkey.store.core import Core
 from ownkey.store.credentials import read_credentials
 
-DEFAULT_THRESHOLD = 80
-
 _SELECT = """
 SELECT w.id, w.name, w.external_id, w.plan, w.status, w.timezone, w.entitlement, w.always_use_key,
   w.credits_if_key_fails, w.credits_if_key_fails_limit, w.on_direct_auth_failure, w.created_at_ms,
@@ -151,6 +149,7 @@ class WorkspacesPart(Core):
         self, *, workspace_id: str, name: str, external_id: str, plan: str, timezone: str,
         entitlement: EntitlementState, credits_if_key_fails: bool, credits_if_key_fails_limit: int | None,
         dek: WrappedDek, features: Mapping[str, bool], at_ms: int, actor: Actor, kind: str = "tenant",
+        threshold: int = 80,
     ) -> WorkspaceState:
         parse_timezone(timezone)
 
@@ -165,7 +164,7 @@ class WorkspacesPart(Core):
             ))
             conn.execute(_INSERT_DEK, (workspace_id, dek.dek_id, dek.kek_id, dek.nonce, dek.ciphertext))
             conn.execute(_INSERT_WALLET, (workspace_id,))
-            conn.execute(_INSERT_CAP, (workspace_id, DEFAULT_THRESHOLD, f"{actor.kind}:{actor.id}", at_ms))
+            conn.execute(_INSERT_CAP, (workspace_id, threshold, f"{actor.kind}:{actor.id}", at_ms))
             for task, on in features.items():
                 conn.execute(_SAVE_FEATURE, (workspace_id, task, on, "{}"))
             save_audit(conn, workspace_id, "workspace.created", workspace_id, None, {
