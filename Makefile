@@ -8,7 +8,7 @@ JOBS ?= 2
 PRESET ?= support-desk
 DEMO_FLAGS := $(if $(filter 1,$(ONCE)),--once)
 
-.PHONY: help setup demo test check bench fidelity crash lock clean
+.PHONY: help setup demo test check bench fidelity faults crash lock clean
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -40,6 +40,9 @@ bench: setup  ## Calls per second and CPU per call on one core, as ratios in one
 fidelity: setup  ## Replay recorded provider traffic through the gateway; RECORDINGS=<folder>
 	@test -n "$(RECORDINGS)" || { echo "Say which recordings: make fidelity RECORDINGS=<folder>"; exit 2; }
 	$(BIN)/python -m tools.fidelity $(RECORDINGS)
+
+faults: setup  ## Every way a provider fails, in every dialect and mode; writes docs/faults.md (ten minutes)
+	$(BIN)/python -m tools.faults
 
 crash: setup  ## kill -9 in the middle of calls, many times
 	$(BIN)/python -m pytest tests/system/test_crash.py --crash-rounds=60

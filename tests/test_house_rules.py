@@ -16,7 +16,8 @@ SOURCE = ROOT / "src" / "ownkey"
 MONEY = [
     "domain/money.py", "domain/pricing.py", "domain/bounds.py", "domain/ledger.py", "domain/caps.py",
     "domain/booking.py", "gateway/outcome.py", "store/holds.py", "store/ends.py", "store/periods.py",
-    "store/ledger_rows.py", "store/recovery.py",
+    "store/ledger_rows.py", "store/recovery.py", "store/corrections.py", "store/late_costs.py", "domain/endpoints.py",
+    "domain/late_costs.py",
 ]
 
 

@@ -22,11 +22,19 @@ import uvicorn
 from ownkey import __version__
 from ownkey.api.app import FrontDoor
 from ownkey.api.authentication import BearerAuthentication
+from ownkey.api.connect import ConnectDoor
 from ownkey.api.dataplane import DataPlane, DataPlaneApp, DataPlaneLimits
 from ownkey.api.manage import manage_app
+from ownkey.api.openrouter_surface import OpenRouterSurface
 from ownkey.api.statuses import STATUSES
 from ownkey.control.desk import make_desk
+from ownkey.control.health import HealthKeeper
+from ownkey.control.late_costs import LateCosts
+from ownkey.control.price_refresh import ModelPriceRefresh
 from ownkey.control.price_sync import sync_prices
+from ownkey.control.probes import AuthProber
+from ownkey.control.status import StatusControl
+from ownkey.dialects.anthropic_messages import AnthropicDialect, OpenRouterMessagesDialect
 from ownkey.dialects.openai_chat import OpenAIDialect, OpenRouterDialect
 from ownkey.domain import tokens
 from ownkey.domain.errors import StoreError
@@ -42,11 +50,15 @@ from ownkey.jobs.rounds import (
     expire_credits_job,
     expire_holds_job,
     forget_answers_job,
+    forget_connects_job,
+    late_costs_job,
     price_sync_job,
+    probe_keys_job,
     verify_job,
 )
 from ownkey.jobs.scheduler import Scheduler
 from ownkey.providers.anthropic import AnthropicProvider
+from ownkey.providers.catalogue import PublicCatalogue
 from ownkey.providers.egress import parse_origin
 from ownkey.providers.google import GoogleProvider
 from ownkey.providers.openai import OpenAIProvider
@@ -134,6 +146,8 @@ class BuiltApp:
     operator_token: str
     scheduler: Scheduler
     _calls: DataPlaneApp
+    _keeper: HealthKeeper
+    _refresh: ModelPriceRefresh
     _store: SQLiteStore
     _upstream: Upstream
 
@@ -141,6 +155,8 @@ class BuiltApp:
         """Stop the jobs, settle what is in flight, close the sockets, commit what waits."""
         await self.scheduler.stop()
         await self._calls.stop()
+        await self._keeper.stop()
+        await self._refresh.stop()
         await self._upstream.aclose()
         await self._store.close()
 
@@ -214,39 +230,55 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
     listed = ListedPrices(upstream, origins["openrouter"])
     if store.current().version == 0:
         await sync_prices(listed, store, settings.price_overrides, at_ms=clock.now_ms(), fetch=False)
+    opener = VaultOpener(vault)
+    prober = AuthProber(upstream, providers, origins, clock)
+    keeper = HealthKeeper(store, opener, prober, clock)
+    refresh = ModelPriceRefresh(listed, store, clock)
     scheduler = Scheduler([
         expire_holds_job(store, clock.now_ms),
         expire_credits_job(store, clock.now_ms),
         forget_answers_job(store, clock.now_ms),
+        forget_connects_job(store, clock.now_ms),
+        probe_keys_job(keeper),
+        late_costs_job(LateCosts(store, opener, prober, clock)),
         verify_job(store, clock.now_ms),
         price_sync_job(listed, store, settings.price_overrides, clock.now_ms, fetch=settings.price_sync.on,
                        interval_s=settings.price_sync.interval_s),
     ])
     operator_token = tokens.make_token(os.urandom(40))
     directory = BootDirectory(store, tokens.digest(operator_token))
-    opener = VaultOpener(vault)
     limits = settings.limits
     runner = Runner(
         product=product, origins=origins, opener=opener, upstream=upstream, clock=clock, journal=store,
         response_limit_bytes=limits.response_bytes,
     )
     house = House(
-        product=product, providers=providers, directory=directory, books=store, prices=store, health=store,
-        clock=clock, circuits=Circuits(), runner=runner, statuses=STATUSES,
+        product=product, providers=providers, directory=directory, books=store, prices=store, health=keeper,
+        clock=clock, circuits=Circuits(per_provider=product.routing.provider_circuit), runner=runner, statuses=STATUSES,
+        price_refresh=refresh if settings.price_sync.on else None,
     )
     gateway = Gateway(house)
     authentication = BearerAuthentication(directory, clock)
+    surface = OpenRouterSurface(
+        books=store, prices=store, payer=StatusControl(store, directory, clock, product),
+        catalogue=PublicCatalogue(
+            upstream, origins["openrouter"], clock.monotonic, fetch=settings.price_sync.on
+        ),
+        product=product, now_ms=clock.now_ms,
+    )
     calls = DataPlaneApp(DataPlane(
         gateway=gateway, explainer=Explainer(gateway, house), authentication=authentication, directory=directory,
         prices=store, product=product, openai=OpenAIDialect(), openrouter=OpenRouterDialect(),
+        anthropic=AnthropicDialect(), openrouter_messages=OpenRouterMessagesDialect(), surface=surface,
         limits=DataPlaneLimits(
             limits.body_bytes, limits.body_idle_s, limits.in_flight, limits.in_flight_per_workspace,
             limits.client_stall_s,
         ),
     ))
     desk = make_desk(
-        store=store, directory=directory, books=store, prices=store, auditor=store, sealer=vault, opener=opener,
-        upstream=upstream, providers=providers, origins=origins, clock=clock, product=product,
+        store=store, directory=directory, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
+        opener=opener, upstream=upstream, providers=providers, origins=origins, clock=clock, product=product,
+        connect=settings.connect,
     )
     manage = manage_app(desk, authentication, store, clock)
 
@@ -254,10 +286,11 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
         return None if await store.check_writable() else "the database cannot be written"
 
     door = FrontDoor(
-        data_plane=calls, manage=manage, ready=ready, allowed_hosts=settings.server.allowed_hosts,
+        data_plane=calls, manage=manage, connect=ConnectDoor(desk.connect, product), ready=ready,
+        allowed_hosts=settings.server.allowed_hosts,
         header_fields=limits.header_fields, header_bytes=limits.header_bytes,
     )
-    return BuiltApp(door, operator_token, scheduler, calls, store, upstream)
+    return BuiltApp(door, operator_token, scheduler, calls, keeper, refresh, store, upstream)
 
 
 def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:

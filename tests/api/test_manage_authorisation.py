@@ -40,6 +40,8 @@ BODIES: dict[str, Any] = {
     "put_project": {"name": "P"}, "create_token": {"label": "t"}, "create_service_token": {"label": "t"},
     "put_credential": {"key": KEYS["openrouter"]}, "test_credential": {"key": KEYS["openrouter"]},
     "put_platform_credential": {"key": KEYS["openrouter"]}, "test_platform_credential": {"key": KEYS["openrouter"]},
+    "start_connect": {}, "finish_connect": {"state": "A" * 43, "code": "c"},
+    "start_platform_connect": {}, "finish_platform_connect": {"state": "A" * 43, "code": "c"},
     "put_feature": {"on": True}, "put_cap": {"cap_usd": "5"}, "grant_credits": {"amount_credits": 1},
     "put_prices": {"overrides": [{"provider": "openai", "model": "m", "usd_per_million": {"input": "1"}}]},
 }

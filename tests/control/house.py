@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ownkey.control.desk import Desk, make_desk
+from ownkey.control.health import HealthKeeper
 from ownkey.control.pace import KeyTestPace, PaceLimits
+from ownkey.control.probes import AuthProber
 from ownkey.control.workspaces import NewWorkspace
+from ownkey.domain.connect import ConnectRules
 from ownkey.domain.exchange import UpstreamRequest
 from ownkey.domain.failures import UpstreamError
 from ownkey.domain.pricing import ModelPrice, Rate
@@ -37,6 +40,9 @@ KEYS = {
 """Canaries: none of these texts, whole or in its middle, may come out of anything."""
 
 ACTOR = Actor("service", "tok_test")
+
+
+RULES = ConnectRules("https://ownkey.test", ("https://app.test/settings/ai",), "https://openrouter.test/auth")
 
 
 class HandClock:
@@ -149,6 +155,7 @@ class House:
     opener: Opener
     desk: Desk
     folder: Path
+    keeper: HealthKeeper
 
     async def workspace(self, name: str = "Acme", **fields: Any) -> WorkspaceState:
         return await self.desk.workspaces.create(NewWorkspace(name, **fields), ACTOR)
@@ -177,7 +184,8 @@ def product_of(folder: Path, preset: str, extra: str = "") -> tuple[Product, Map
 
 @contextlib.asynccontextmanager
 async def open_house(
-    folder: Path, preset: str = "support-desk", pace: PaceLimits | None = None, extra: str = ""
+    folder: Path, preset: str = "support-desk", pace: PaceLimits | None = None, extra: str = "",
+    rules: ConnectRules = RULES,
 ) -> AsyncIterator[House]:
     product, urls = product_of(folder, preset, extra)
     clock, upstream = HandClock(), FakeUpstream()
@@ -191,16 +199,20 @@ async def open_house(
         names = [slug.partition("/")[2] for slug in models]
         names += [name.replace(".", "-") for name in names]
         upstream.script["/models"] = (200, {"data": [{"id": name} for name in names]})
-        providers = (OpenRouterProvider(), OpenAIProvider(), AnthropicProvider(), GoogleProvider())
+        providers = {
+            p.id: p for p in (OpenRouterProvider(), OpenAIProvider(), AnthropicProvider(), GoogleProvider())
+        }
+        origins = {name: parse_origin(url) for name, url in urls.items()}
+        keeper = HealthKeeper(store, opener, AuthProber(upstream, providers, origins, clock), clock)
         desk = make_desk(
-            store=store, directory=store, books=store, prices=store, auditor=store, sealer=vault, opener=opener,
-            upstream=upstream,
-            providers={p.id: p for p in providers},
-            origins={name: parse_origin(url) for name, url in urls.items()}, clock=clock, product=product,
-            pace=KeyTestPace(pace or PaceLimits(per_minute=1_000, per_day=1_000, keys_per_day=1_000,
+            store=store, directory=store, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
+            opener=opener, upstream=upstream,
+            providers=providers, origins=origins, clock=clock, product=product,
+            connect=rules, pace=KeyTestPace(pace or PaceLimits(per_minute=1_000, per_day=1_000, keys_per_day=1_000,
                                                 address_per_minute=1_000)),
         )
-        yield House(product, store, clock, upstream, opener, desk, folder)
+        yield House(product, store, clock, upstream, opener, desk, folder, keeper)
+        await keeper.stop()
     finally:
         await store.close()
 

@@ -175,7 +175,8 @@ async def test_the_payer_sentence_is_true_in_every_state(tmp_path: Path) -> None
             state = replace(workspace, always_use_key=always, credits_if_key_fails=fails, entitlement=entitlement,
                             credits_if_key_fails_limit=500)
             found = describe_status(
-                house.product, state, MoneyView(False, False, balance, 0, 0, None), platform_key=True
+                house.product, state, MoneyView(False, False, balance, 0, 0, None), platform_key=True,
+                now_ms=house.clock.at_ms,
             )
 
             if found.payer == "credits":

@@ -12,6 +12,7 @@ from ownkey.control.key_test import KeyTestResult, Outcome
 from ownkey.control.pace import KeyTestPace, PaceLimits
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.domain.failures import UpstreamError
+from ownkey.domain.health import Evidence, Sign
 from ownkey.domain.models import native_id
 from ownkey.domain.records import ReceiptFilter
 from ownkey.domain.workspace import Health, WorkspaceState
@@ -211,8 +212,8 @@ async def test_the_saved_key_is_tested_when_none_is_typed(house: House) -> None:
     """T10: and a good Test restores an unhealthy key at once."""
     workspace = await house.with_key()
     credential = workspace.credentials["openrouter"]
-    await house.store.set_credential_health(
-        workspace.id, credential.id, Health.REJECTED, "401", house.clock.at_ms + 1, at_ms=house.clock.at_ms
+    await house.store.note_health(
+        workspace.id, credential.id, credential.version, Evidence(Sign.REJECTED, "401", house.clock.at_ms)
     )
 
     result = await run(house, workspace, None)
@@ -248,6 +249,23 @@ async def test_a_key_that_cannot_be_opened_is_our_fault(house: House) -> None:
         await run(house, workspace, None)
 
     assert "our fault" in caught.value.message
+    await house.store.check_writable()
+    assert (await house.again(workspace)).credentials["openrouter"].undecryptable
+
+
+async def test_a_key_that_opens_again_needs_no_new_paste(house: House) -> None:
+    """The operator has brought the master key back: a good Test restores, with one notice for each end."""
+    workspace = await house.with_key()
+    house.opener.broken = True
+    for _ in range(2):
+        with pytest.raises(Problem):
+            await run(house, workspace, None)
+    house.opener.broken = False
+
+    assert (await run(house, workspace, None)).outcome is Outcome.WORKS
+    assert not (await house.again(workspace)).credentials["openrouter"].undecryptable
+    kinds = [r["kind"] for r in await house.store.load_outbox(workspace.id, limit=9) if r["channel"] == "email"]
+    assert sorted(kinds) == ["credential_recovered", "credential_unhealthy"]
 
 
 async def test_the_audit_log_has_the_fingerprint_and_not_the_key(house: House) -> None:
@@ -260,6 +278,19 @@ async def test_the_audit_log_has_the_fingerprint_and_not_the_key(house: House) -
     assert rows[0]["after"]["outcome"] == "works"
     assert len(rows[0]["after"]["fingerprint"]) == 16
     assert KEYS["openrouter"][10:40] not in str(rows)
+
+
+async def test_a_refused_save_is_audited_as_the_test_that_it_is(house: House) -> None:
+    """Save asks the provider too: whoever tries keys out by saving them leaves each one's fingerprint."""
+    workspace = await house.workspace()
+    house.upstream.script["/key"] = REJECTED
+    with pytest.raises(Problem):
+        await house.save_key(workspace)
+
+    rows = [row for row in await house.desk.audit.list(workspace, 50) if row["action"] == "credential.tested"]
+
+    assert [(row["after"]["outcome"], row["after"]["saved"]) for row in rows] == [("rejected", False)]
+    assert len(rows[0]["after"]["fingerprint"]) == 16
 
 
 async def test_a_cancelled_test_is_settled(house: House) -> None:

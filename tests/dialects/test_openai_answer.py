@@ -57,7 +57,7 @@ EVENTS: list[Event] = [
 
 def encoder(dialect: str = "openai", usage: bool = True) -> Any:
     chosen = {"openai": OpenAIDialect(), "openrouter": OpenRouterDialect()}[dialect]
-    return chosen.encoder(SimpleNamespace(model="task:x", include_usage=usage), 1_700_000_000, "call_1")
+    return chosen.encoder(SimpleNamespace(endpoint="chat", model="task:x", include_usage=usage), 1_700_000_000, "call_1")
 
 
 def stream(events: list[Event], **kwargs: Any) -> bytes:
@@ -169,7 +169,7 @@ def test_a_whole_refusal() -> None:
 
 def test_written_and_read_again_is_the_same() -> None:
     """Encoder and reader are each other's inverse, usage included."""
-    reader = OpenAIProvider().codec("anthropic", "chat")[0].events()  # type: ignore[index]
+    reader = OpenAIProvider().codec("anthropic", "messages")[0].events()  # type: ignore[index]
     events = [event for event in EVENTS if not (isinstance(event, ToolCallStart) and event.signature)]
     read = [*reader.feed(stream(events)), *reader.eof()]
 
@@ -234,7 +234,7 @@ def test_error_types(status: int, kind: str) -> None:
 @pytest.mark.parametrize("dialect", [OpenAIDialect(), OpenRouterDialect()], ids=["openai", "openrouter"])
 def test_a_stream_error_is_an_error_to_every_reader(dialect: Any) -> None:
     """The OpenAI SDK raises, OpenRouter's parses it, and our own reader calls it a failure."""
-    frame = dialect.encode_stream_error(ERROR)
+    frame = dialect.encode_stream_error(ERROR, None, None)
     reader = OpenAIProvider().codec("openai", "chat")[0].passthrough(  # type: ignore[index]
         SimpleNamespace(include_usage=True, shape=RequestShape(0))
     )

@@ -381,3 +381,18 @@ def test_a_cache_write_is_held_only_where_it_can_be_asked_for(extra: str, lifeti
     body = ('{"model": "m", "messages": [{"role": "user", "content": "x"}]' + extra + "}").encode()
 
     assert OpenAIDialect().decode("chat", body).shape.cache_writes == lifetime
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        ("chat", b'{"model":"m/x","messages":[{"role":"user","content":[{"type":"text","text":"a","x":1e400}]}]}'),
+        ("chat", b'{"model":"m/x","temperature":1e400,"tools":[{"a":1e999}],"messages":[{"role":"user"}]}'),
+        ("embeddings", b'{"model":"m/x","input":[{"content":1e400}]}'),
+    ],
+    ids=["in a part", "in a tool", "in an input"],
+)
+def test_a_number_that_no_reader_takes_is_refused(endpoint: Endpoint, body: bytes) -> None:
+    """Bad input: JSON sets numbers no limit; one too large is the caller's mistake and never an internal error."""
+    with pytest.raises(BadRequest, match="too large to be read"):
+        OpenAIDialect().decode(endpoint, body).neutral_chat()

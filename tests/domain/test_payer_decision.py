@@ -151,7 +151,7 @@ def test_what_follows_a_failure(
 
     def step(route: Route, on_key_failure: bool = False) -> Step:
         return decide_after(
-            failure, route, answer_started=False, retried=False, fail_on_direct_auth=False,
+            failure, route, answer_started=False, retried=route is D, fail_on_direct_auth=False,
             credits_on_key_failure=on_key_failure,
         ).step
 
@@ -185,7 +185,7 @@ def test_a_workspace_may_stop_at_a_failing_direct_key() -> None:
     """With `on_direct_auth_failure: fail` a rejected direct key answers at once; an outage still falls back."""
     def step(cls: FailureClass) -> Step:
         return decide_after(
-            Failure(cls, "x"), D, answer_started=False, retried=False, fail_on_direct_auth=True,
+            Failure(cls, "x"), D, answer_started=False, retried=True, fail_on_direct_auth=True,
             credits_on_key_failure=False,
         ).step
 
@@ -193,6 +193,18 @@ def test_a_workspace_may_stop_at_a_failing_direct_key() -> None:
     assert step(FailureClass.FUNDS) is Step.STOP
     assert step(FailureClass.SCOPE) is Step.STOP
     assert step(FailureClass.OVERLOAD) is Step.NEXT_ROUTE
+
+
+@pytest.mark.parametrize("cls", list(FailureClass))
+def test_a_direct_route_with_tries_left_is_retried_by_the_last_routes_rules(cls: FailureClass) -> None:
+    """T6: where the operator gives direct routes second tries, what passes is tried again, and nothing else is."""
+    def step(route: Route) -> Step:
+        return decide_after(
+            Failure(cls, "x", retry_after_ms=100), route, answer_started=False, retried=False,
+            fail_on_direct_auth=False, credits_on_key_failure=False,
+        ).step
+
+    assert (step(D) is Step.RETRY) == (step(O) is Step.RETRY)
 
 
 def test_a_route_gets_one_second_try_at_most() -> None:

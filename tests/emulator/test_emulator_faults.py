@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -563,3 +564,152 @@ def test_errors_of_responses(emulator: EmulatorHandle, http: httpx.Client, provi
     assert kinds == ["response.created", "response.in_progress", "error", "response.failed"]
     if provider == "openai":
         assert frames(answer)[2]["error"]["code"] == "insufficient_quota"
+
+
+WORDS = "[emulator text=Grüße·an·alle·Wörter·dieser·Erde·~the-key~·und·an·alle·anderen]"
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("stream", [False, True])
+class TestFramings:
+    def plain(self, emulator: EmulatorHandle, http: httpx.Client, provider: str, stream: bool) -> bytes:
+        """The honest answer, without what differs between any two: ids and times."""
+        return unmarked(ask(http, emulator, provider, WORDS, stream=stream).content)
+
+    @pytest.mark.parametrize("fault", [
+        {"name": "until_close"}, {"name": "until_close", "version": "1.0"}, {"name": "slow_bytes"},
+        {"name": "deflate"}, {"name": "gzip"},
+        {"name": "raw", "data": "HTTP/1.1 103 Early Hints\r\n\r\n", "then": "answer"},
+    ], ids=str)
+    def test_odd_framings_carry_the_whole_answer(
+        self, emulator: EmulatorHandle, http: httpx.Client, provider: str, stream: bool, fault: dict[str, Any]
+    ) -> None:
+        """However it is framed, a client that knows HTTP reads the same answer."""
+        honest = self.plain(emulator, http, provider, stream)
+        emulator.add_fault(fault)
+
+        assert self.plain(emulator, http, provider, stream) == honest
+
+    @pytest.mark.parametrize("fault", [
+        {"name": "unfinished_chunks"}, {"name": "bad_chunk"}, {"name": "wrong_content_length", "delta": 50},
+        {"name": "raw", "data": "SSH-2.0\r\n"}, {"name": "raw", "data": "", "then": "reset"},
+    ], ids=str)
+    def test_broken_framings_are_broken(
+        self, emulator: EmulatorHandle, http: httpx.Client, provider: str, stream: bool, fault: dict[str, Any]
+    ) -> None:
+        """A client that knows HTTP refuses to take them for an answer."""
+        emulator.add_fault(fault)
+        with pytest.raises(httpx.TransportError):
+            ask(http, emulator, provider, WORDS, stream=stream)
+
+    @pytest.mark.parametrize("fault", [
+        {"name": "until_close", "share": 0.5}, {"name": "wrong_content_length", "delta": 0, "share": 0.5},
+    ], ids=str)
+    def test_half_an_answer_looks_whole_to_http(
+        self, emulator: EmulatorHandle, http: httpx.Client, provider: str, stream: bool, fault: dict[str, Any]
+    ) -> None:
+        """Only its content tells that something is missing."""
+        honest = self.plain(emulator, http, provider, stream)
+        emulator.add_fault(fault)
+        with httpx.Client(trust_env=False, timeout=5) as client:  # its connection holds the rest: nobody else's may
+            half = self.plain(emulator, client, provider, stream)
+
+        assert 0 < len(half) < len(honest)
+        assert honest.startswith(half[: len(half) - 40])
+
+    def test_the_next_request_on_a_last_answer_is_reset(
+        self, emulator: EmulatorHandle, provider: str, stream: bool
+    ) -> None:
+        """The first request is answered on a connection that stays open, and whose next request finds it dead."""
+        emulator.add_fault("last_answer")
+        request = request_of(emulator, provider, stream=stream)
+        with httpx.Client(trust_env=False, timeout=5) as client:
+            assert client.request(**request).status_code == 200
+            with pytest.raises(httpx.ReadError):
+                client.request(**request)
+
+    def test_the_other_kind_of_answer(
+        self, emulator: EmulatorHandle, http: httpx.Client, provider: str, stream: bool
+    ) -> None:
+        """A stream where JSON was asked, and the other way round; the next answer is honest again."""
+        emulator.add_fault("swapped_kind")
+        swapped, honest = (ask(http, emulator, provider, WORDS, stream=stream) for _ in range(2))
+
+        assert swapped.headers["content-type"].startswith("text/event-stream") is not stream
+        assert honest.headers["content-type"].startswith("text/event-stream") is stream
+
+    def test_the_key_in_the_text_and_another_model(
+        self, emulator: EmulatorHandle, http: httpx.Client, provider: str, stream: bool
+    ) -> None:
+        """The mark in the answer's words becomes the caller's key; the answer names a model nobody asked for."""
+        emulator.add_fault({"name": "echo_key", "where": "text"})
+        emulator.add_fault({"name": "other_model", "model": "nobody/asked"})
+        echoed, other = (ask(http, emulator, provider, "[emulator text=~the-key~]", stream=stream) for _ in range(2))
+
+        pieces = streamed_text_of(provider, frames(echoed)) if stream else text_of(provider, echoed.json())
+        assert pieces == KEYS[provider]
+        assert "nobody/asked" in other.text
+
+    def test_invalid_utf8(self, emulator: EmulatorHandle, http: httpx.Client, provider: str, stream: bool) -> None:
+        """The bytes are no text any more."""
+        emulator.add_fault({"name": "invalid_utf8", "after": 0})
+        with pytest.raises(UnicodeDecodeError):
+            ask(http, emulator, provider, WORDS, stream=stream).content.decode()
+
+
+def unmarked(body: bytes) -> bytes:
+    """A body without ids and times."""
+    kept = re.sub(rb'"(created|created_at|completed_at)":\s*\d+', rb'"\1":0', body)
+    return re.sub(rb'"(id|responseId|request_id)":\s*"[^"]*"', rb'"\1":"x"', kept)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+class TestBentStreams:
+    @pytest.mark.parametrize("what", ["comment", "ping", "head", "blank"])
+    def test_endless(self, emulator: EmulatorHandle, http: httpx.Client, provider: str, what: str) -> None:
+        """The stream never stops, and never brings content."""
+        emulator.add_fault({"name": "endless", "what": what, "every_s": 0.01})
+        started, received = time.monotonic(), b""
+        with http.stream(**request_of(emulator, provider, WORDS, stream=True)) as answer:
+            for piece in answer.iter_raw():
+                received += piece
+                if time.monotonic() - started > 0.3:
+                    break
+
+        assert received.count(b"\n\n") > 5
+        assert "Grüße".encode() not in received
+
+    def test_cut_inside_a_character(self, emulator: EmulatorHandle, provider: str) -> None:
+        """The last byte is the first of a character."""
+        emulator.add_fault({"name": "cut_inside", "what": "character", "after": 0})
+        received, error = raw_exchange(emulator, provider, stream=True, text=WORDS)
+
+        assert error is None
+        last = b"".join(chunks_of(received.partition(b"\r\n\r\n")[2]))[-1]
+        assert last >= 0xC0
+
+    def test_no_finish_and_late_content(self, emulator: EmulatorHandle, http: httpx.Client, provider: str) -> None:
+        """A stream that never says that it is complete; and one that goes on after it said so."""
+        emulator.add_fault("no_finish")
+        emulator.add_fault("after_end")
+        unfinished, late = (ask(http, emulator, provider, WORDS, stream=True).text for _ in range(2))
+
+        reasons = ('"finish_reason":"stop"', '"stop_reason":"end_turn"', '"finishReason":"STOP"')
+        assert not any(reason in unfinished for reason in reasons)
+        assert late.rstrip().endswith('"late"}}]}')
+
+    def test_malformed_before_any_content(self, emulator: EmulatorHandle, http: httpx.Client, provider: str) -> None:
+        """After none: the broken event comes before the first word."""
+        emulator.add_fault({"name": "malformed_event", "after": 0})
+        text = ask(http, emulator, provider, WORDS, stream=True).text
+
+        assert text.index('"broken') < text.index("Grüße")
+
+    def test_an_error_in_the_middle_may_not_be_the_end(
+        self, emulator: EmulatorHandle, http: httpx.Client, provider: str
+    ) -> None:
+        """Shape "continue": the stream goes on after its error."""
+        emulator.add_fault({"name": "error_mid_stream", "after": 1, "shape": "continue"})
+        text = ask(http, emulator, provider, WORDS, stream=True).text
+
+        assert text.index('"error"') < text.rindex("anderen")

@@ -245,6 +245,45 @@ def test_sign_in(emulator: EmulatorHandle, http: httpx.Client) -> None:
     assert exchange(emulator, http, sign_in(emulator, http, "v" * 43), "w" * 43).status_code == 403
 
 
+def test_a_code_is_good_for_one_try_of_ten_minutes(emulator: EmulatorHandle, http: httpx.Client) -> None:
+    """A wrong verifier uses the code up; another method is refused as documented; after ten minutes it is gone."""
+    spoilt = sign_in(emulator, http, "v" * 43)
+    assert exchange(emulator, http, spoilt, "w" * 43).status_code == 403
+    assert exchange(emulator, http, spoilt, "v" * 43).status_code == 403
+
+    body = {"code": sign_in(emulator, http, "v" * 43), "code_verifier": "v" * 43, "code_challenge_method": "plain"}
+    assert http.post(emulator.base("openrouter") + "/auth/keys", json=body).status_code == 400
+
+    young, old = sign_in(emulator, http, "v" * 43), sign_in(emulator, http, "v" * 43)
+    emulator.control("POST", "sign-ins/age", {"seconds": 590})
+    assert exchange(emulator, http, young, "v" * 43).status_code == 200
+    emulator.control("POST", "sign-ins/age", {"seconds": 11})
+    assert exchange(emulator, http, old, "v" * 43).status_code == 403
+
+
+@pytest.mark.parametrize("query", [
+    {"callback_url": "http://app.example.com/back"},
+    {"callback_url": "ftp://localhost/back"},
+    {"callback_url": "javascript:alert(1)"},
+    {"callback_url": ""},
+    {"code_challenge": "short"},
+    {"code_challenge_method": "S512"},
+    {"usage_limit_type": "yearly"},
+    {"limit": "-1"},
+    {"key_label": "x" * 101},
+    {"expires_at": "tomorrow"},
+], ids=lambda query: next(iter(query.items()))[0] + "=" + next(iter(query.values()))[:20])
+def test_the_sign_in_page_refuses_what_is_not_documented(
+    emulator: EmulatorHandle, http: httpx.Client, query: dict[str, str]
+) -> None:
+    """The sign-in page sends nobody to an address that is neither https nor localhost, nor makes an odd key."""
+    good = {"callback_url": "http://localhost:5123/back", "code_challenge": "c" * 43, "code_challenge_method": "S256"}
+    page = f"{emulator.url}/openrouter/auth"
+
+    assert http.get(page, params=good, follow_redirects=False).status_code == 302
+    assert http.get(page, params={**good, **query}, follow_redirects=False).status_code == 400
+
+
 @pytest.mark.parametrize(
     "asked",
     [

@@ -13,7 +13,10 @@ from typing import Any
 from tests.store.store_kit import ACTOR, NOV, add_workspace, credential, open_store
 
 from ownkey.api.dataplane import DataPlane, DataPlaneApp, DataPlaneLimits
+from ownkey.api.openrouter_surface import OpenRouterSurface
 from ownkey.api.statuses import STATUSES
+from ownkey.control.status import StatusControl
+from ownkey.dialects.anthropic_messages import AnthropicDialect, OpenRouterMessagesDialect
 from ownkey.dialects.openai_chat import OpenAIDialect, OpenRouterDialect
 from ownkey.domain.exchange import UpstreamRequest
 from ownkey.domain.failures import UpstreamError
@@ -27,6 +30,7 @@ from ownkey.gateway.circuits import Circuits
 from ownkey.gateway.complete import Gateway, House
 from ownkey.gateway.explain import Explainer
 from ownkey.providers.anthropic import AnthropicProvider
+from ownkey.providers.catalogue import PublicCatalogue
 from ownkey.providers.egress import parse_origin
 from ownkey.providers.google import GoogleProvider
 from ownkey.providers.openai import OpenAIProvider
@@ -111,6 +115,9 @@ class Response:
             raise
         return b"".join(parts)
 
+    def discard(self) -> None:
+        self.close()
+
     def close(self) -> None:
         if self._open:
             self._open = False
@@ -171,7 +178,7 @@ class Opener:
 class Door:
     """Says who asks: the workspace whose id stands where a token would."""
 
-    async def check(self, header: bytes | None, *, twice: bool) -> Principal:
+    async def check(self, header: bytes | None, *, twice: bool, api_key: bytes | None = None) -> Principal:
         assert header is not None
         return Principal("tok_1", TokenKind.WORKSPACE, header.decode(), frozenset({"call"}))
 
@@ -243,13 +250,16 @@ class Rig:
         self.upstream.sent.clear()
         self.upstream.begun.clear()
 
-    def begin(self, workspace: str, body: Any = CHAT, **changes: Any) -> tuple["asyncio.Task[None]", Caller]:
+    def begin(
+        self, workspace: str, body: Any = CHAT, *, path: str = "/v1/chat/completions",
+        headers: Sequence[tuple[bytes, bytes]] = (), **changes: Any,
+    ) -> tuple["asyncio.Task[None]", Caller]:
         """A call on its way: its task and its caller."""
         raw = body if isinstance(body, bytes) else json.dumps({**body, **changes}).encode()
         caller = Caller(raw)
         scope = {
-            "type": "http", "path": "/v1/chat/completions", "method": "POST",
-            "headers": [(b"authorization", workspace.encode())],
+            "type": "http", "path": path, "method": "POST",
+            "headers": [(b"authorization", workspace.encode()), *headers],
         }
         return asyncio.ensure_future(self.app(scope, caller.receive, caller.send)), caller
 
@@ -304,7 +314,7 @@ async def open_rig(folder: Path, preset: str = "support-desk", **routing: Any) -
     store = open_store(folder / "ownkey.db")
     try:
         await store.activate_prices(prices(), {}, author="test", at_ms=NOV)
-        upstream, opener, circuits = FakeUpstream(), Opener(), Circuits()
+        upstream, opener, circuits = FakeUpstream(), Opener(), Circuits(per_provider=product.routing.provider_circuit)
         runner = Runner(
             product=product, origins={name: parse_origin(url) for name, url in ORIGINS.items()}, opener=opener,
             upstream=upstream, clock=clock, journal=store,
@@ -319,6 +329,14 @@ async def open_rig(folder: Path, preset: str = "support-desk", **routing: Any) -
         app = DataPlaneApp(DataPlane(
             gateway=gateway, explainer=explainer, authentication=Door(),  # type: ignore[arg-type]
             directory=store, prices=store, product=product, openai=OpenAIDialect(), openrouter=OpenRouterDialect(),
+            anthropic=AnthropicDialect(), openrouter_messages=OpenRouterMessagesDialect(),
+            surface=OpenRouterSurface(
+                books=store, prices=store, payer=StatusControl(store, store, clock, product),
+                catalogue=PublicCatalogue(
+                    upstream, parse_origin(ORIGINS["openrouter"]), clock.monotonic, fetch=False,  # type: ignore[arg-type]
+                ),
+                product=product, now_ms=clock.now_ms,
+            ),
             limits=DataPlaneLimits(client_stall_s=0.3, watch_after_s=0.0),
         ))
         yield Rig(app, gateway, house, explainer, store, upstream, opener, clock, product)

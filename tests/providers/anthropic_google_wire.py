@@ -227,26 +227,6 @@ def answering(item: Exchange) -> httpx2.Client:
     return httpx2.Client(transport=httpx2.MockTransport(lambda request: response))
 
 
-def assert_reads_the_same_however_cut(codec: Any, body: bytes) -> None:
-    """Byte by byte, in larger pieces, in any two pieces, with LF or CRLF, and with comments between the frames."""
-    expected = read_streamed(codec.events(), [body])
-    lf = body.replace(b"\r\n", b"\n")
-    for same in (lf, lf.replace(b"\n", b"\r\n"), lf.replace(b"\n\n", b"\n\n: hold on\n\n")):
-        assert read_streamed(codec.events(), [same]) == expected
-    for size in (1, 2, 7, 64, 1_000):
-        pieces = [body[at : at + size] for at in range(0, len(body), size)]
-        assert read_streamed(codec.events(), pieces) == expected
-    for two in two_pieces(body):
-        assert read_streamed(codec.events(), two) == expected
-
-
-def two_pieces(body: bytes, limit: int = 3_000) -> Iterator[tuple[bytes, bytes]]:
-    """Every way to cut a body in two; of a long one, the ways to cut its beginning and its end."""
-    half = limit // 10
-    cuts = range(1, len(body)) if len(body) <= limit else (*range(1, half), *range(len(body) - half, len(body)))
-    return ((body[:cut], body[cut:]) for cut in cuts)
-
-
 def assert_cut_short_is_no_answer(codec: Any, body: bytes, finishes: Callable[[bytes], object]) -> None:
     """Without the frame that `finishes` the answer, a failure of the network; with it, complete."""
     frames = [frame + b"\n\n" for frame in body.replace(b"\r\n", b"\n").split(b"\n\n") if frame.strip()]

@@ -13,7 +13,6 @@ from anthropic_google_wire import (
     Exchange,
     answering,
     assert_cut_short_is_no_answer,
-    assert_reads_the_same_however_cut,
     exchanges,
     fold,
     history_of,
@@ -84,7 +83,7 @@ def test_an_answer_reads_as_the_official_sdk_reads_it(item: Exchange) -> None:
     assert read.finish == FINISH[expected.stop_reason] == seen.finish_reason
     assert read.started is not None
     assert read.started.id == expected.id
-    assert read.started.model == expected.model or "fallback" in item.name
+    assert read.started.model == expected.model
     assert (seen.response_id, seen.model) == (expected.id, expected.model)
     assert seen.complete
     assert seen.ended
@@ -118,12 +117,10 @@ def check_usage(ours: Any, theirs: Any) -> None:
     tools = theirs.server_tool_use
     searches = tools.web_search_requests if tools else 0
     assert dict(ours.units).get("web_search", 0) == (searches or 0)
-
-
-@pytest.mark.parametrize("item", params(STREAMS))
-def test_a_stream_reads_the_same_however_it_is_cut(item: Exchange) -> None:
-    """The network cuts where it likes."""
-    assert_reads_the_same_however_cut(CODEC, item.body)
+    apart = [entry for entry in theirs.iterations or () if entry.type in ("compaction", "advisor_message")]
+    assert [(model, part.input, part.output) for model, part in ours.others] == [
+        (getattr(entry, "model", ""), entry.input_tokens, entry.output_tokens) for entry in apart
+    ]
 
 
 @pytest.mark.parametrize("item", params(STREAMS))

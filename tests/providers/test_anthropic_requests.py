@@ -398,14 +398,15 @@ def test_the_request_carries_key_version_and_beta_in_headers() -> None:
     assert codec is not None
     assert (codec[0].wire, codec[1]) == ("anthropic.messages", "translated")
     assert provider.codec("openrouter", "chat") is not None
-    speaks_messages = provider.codec("anthropic", "chat")
+    speaks_messages = provider.codec("anthropic", "messages")
     assert speaks_messages is not None
     assert speaks_messages[1] == "passthrough"
     assert provider.codec("openai", "embeddings") is None
     assert provider.stops_billing(SONNET)
     origin = Origin("https", "api.anthropic.com", 443, "/v1")
 
-    sent = provider.request(origin, codec[0], SONNET, b"{}", True, Secret("sk"), {"Anthropic-Beta": "x"})
+    given = {"Anthropic-Beta": "x", "http-referer": "https://a.example", "x-openrouter-metadata": "enabled"}
+    sent = provider.request(origin, codec[0], SONNET, b"{}", True, Secret("sk"), given)
 
     assert (sent.method, sent.path, sent.credential_header, sent.credential_prefix) == (
         "POST",

@@ -1,4 +1,4 @@
-"""Every row of the failure tables for any provider, OpenAI and OpenRouter; and what is read beside the class."""
+"""What is read of an error beside its class: waits, resets, texts, nothing secret; and that nothing breaks it."""
 
 import json
 from typing import Any
@@ -6,23 +6,30 @@ from typing import Any
 import pytest
 from openai_recordings import Exchange, exchanges, params
 
-from ownkey.domain.failures import Failure, FailureClass
+from ownkey.domain.failures import Failure, FailureClass, find_reset_ms, next_midnight_ms
+from ownkey.providers.anthropic import AnthropicProvider
+from ownkey.providers.anthropic.failures import FAILURES as ANTHROPIC
 from ownkey.providers.classify import (
-    ANY_RULES,
     ErrorFacts,
     FailureTable,
-    classify,
-    match_rule,
+    innermost_error,
     read_error_object,
     retry_after_ms,
+    stated_time_ms,
 )
+from ownkey.providers.google import GoogleProvider
+from ownkey.providers.google.failures import FAILURES as GOOGLE
 from ownkey.providers.openai import OpenAIProvider
-from ownkey.providers.openai.failures import FAILURES as OPENAI_FAILURES
+from ownkey.providers.openai.failures import FAILURES as OPENAI
 from ownkey.providers.openrouter import OpenRouterProvider
-from ownkey.providers.openrouter.failures import FAILURES as OPENROUTER_FAILURES
+from ownkey.providers.openrouter.failures import FAILURES as OPENROUTER
 
 C = FailureClass
-PROVIDERS = {"openai": OpenAIProvider(), "openrouter": OpenRouterProvider()}
+PROVIDERS = {
+    "openai": OpenAIProvider(), "openrouter": OpenRouterProvider(), "anthropic": AnthropicProvider(),
+    "google": GoogleProvider(),
+}
+TABLES = {"openai": OPENAI, "openrouter": OPENROUTER, "anthropic": ANTHROPIC, "google": GOOGLE}
 
 
 def o(code: Any = None, type: Any = None, message: str = "Said the provider.") -> dict[str, Any]:
@@ -31,116 +38,6 @@ def o(code: Any = None, type: Any = None, message: str = "Said the provider.") -
 
 def r(code: Any = None, message: str = "Said the provider.", **more: Any) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, **more}}
-
-
-# rule id, status, body, class
-OPENAI = [
-    ("openai.missing_scopes", 401, o(message="Missing scopes: model.request"), C.SCOPE),
-    ("openai.missing_scopes", 403, o(message="Missing scopes: api.embeddings.write."), C.SCOPE),
-    ("openai.funds_code", 429, o("insufficient_quota", "insufficient_quota"), C.FUNDS),
-    ("openai.funds_code", 429, o("credit_balance_exhausted"), C.FUNDS),
-    ("openai.funds_code", 429, o("organization_spend_limit_exceeded"), C.FUNDS),
-    ("openai.funds_code", 429, o("project_spend_limit_exceeded"), C.FUNDS),
-    ("openai.funds_code", 429, o("organization_usage_limit_exceeded"), C.FUNDS),
-    ("openai.rate_limit_code", 429, o("rate_limit_exceeded", "requests"), C.RATE_LIMIT),
-    ("openai.rate_limit_code", 429, o("slow_down", "rate_limit_error"), C.RATE_LIMIT),
-    ("openai.auth", 401, o("invalid_api_key", "invalid_request_error"), C.AUTH),
-    ("openai.auth", 403, o("unsupported_country_region_territory", "request_forbidden"), C.AUTH),
-    ("openai.model_missing", 404, o("model_not_found", "invalid_request_error"), C.MODEL_MISSING),
-    ("openai.model_missing", 400, o("model_not_found", "invalid_request_error"), C.MODEL_MISSING),
-    ("openai.too_long", 400, o("context_length_exceeded", "invalid_request_error"), C.TOO_LONG),
-    ("openai.policy", 400, o("content_policy_violation", "invalid_request_error"), C.POLICY),
-    ("openai.policy", 400, o("invalid_prompt", "invalid_request_error"), C.POLICY),
-    ("openai.overload", 503, o("server_is_overloaded", "service_unavailable_error"), C.OVERLOAD),
-    ("openai.overload", 200, o("server_error", "server_error"), C.OVERLOAD),
-    ("openai.funds_type", 429, o(None, "insufficient_quota"), C.FUNDS),
-    ("openai.rate_limit_type", 429, o(None, "tokens"), C.RATE_LIMIT),
-    ("openai.too_long_text", 400, o(None, "invalid_request_error", "maximum context length is 8192"),
-     C.TOO_LONG),
-    ("any.overload", 500, o(None, "server_error"), C.OVERLOAD),
-    ("any.overload", 408, o(), C.OVERLOAD),
-    ("any.overload", 409, o(), C.OVERLOAD),
-    ("any.overload", 524, None, C.OVERLOAD),
-    ("any.auth", 403, o(message="You must be a member of an organization to use the API"), C.AUTH),
-    ("any.auth", 401, None, C.AUTH),
-    ("any.funds", 402, o(), C.FUNDS),
-    ("any.rate_limit", 429, None, C.RATE_LIMIT),
-    ("any.request", 422, o(None, "invalid_request_error"), C.REQUEST),
-    ("any.in_answer_request", 200, o(None, "invalid_request_error"), C.REQUEST),
-    ("any.else", 200, o(), C.OVERLOAD),
-    ("any.else", 307, None, C.OVERLOAD),
-]
-OPENROUTER = [
-    ("openrouter.in_flight_budget", 402, r(402, metadata={"limit_source": "openrouter_in_flight_budget"}),
-     C.RATE_LIMIT),
-    ("openrouter.can_only_afford", 402, r(402, "You requested up to 4096 tokens, but can only afford 12."), C.FUNDS),
-    ("openrouter.budget", 403, r(403, metadata={"limit_source": "openrouter_key_limit"}), C.FUNDS),
-    ("openrouter.budget", 403, r(403, metadata={"limit_source": "openrouter_workspace_budget"}), C.FUNDS),
-    ("openrouter.budget", 403, r(403, metadata={"limit_source": "openrouter_guardrail_budget"}), C.FUNDS),
-    ("openrouter.budget", 402, r(402, metadata={"limit_source": "openrouter_credits"}), C.FUNDS),
-    ("openrouter.key_limit", 403, r(403, "Key limit exceeded (monthly limit)."), C.FUNDS),
-    ("openrouter.payment_required", 200, r(None, metadata={"error_type": "payment_required"}), C.FUNDS),
-    ("openrouter.model_missing", 404, r(None, availability={"code": "model_not_found"}), C.MODEL_MISSING),
-    ("openrouter.model_missing", 400, r(None, availability={"code": "model_deprecated"}), C.MODEL_MISSING),
-    ("openrouter.restricted", 404, r(None, availability={"code": "privacy_restricted"}), C.SCOPE),
-    ("openrouter.restricted", 404, r(None, availability={"code": "region_restricted"}), C.SCOPE),
-    ("openrouter.restricted", 404, r(None, availability={"code": "constraint_filtered"}), C.SCOPE),
-    ("openrouter.moderation", 403, r(403, metadata={"reasons": ["violence"], "flagged_input": "…"}), C.POLICY),
-    ("openrouter.policy", 400, r(400, error_type="content_policy_violation"), C.POLICY),
-    ("openrouter.too_long", 400, r(400, metadata={"error_type": "context_length_exceeded"}), C.TOO_LONG),
-    ("openrouter.rate_limited", 429,
-     r(None, error_type="rate_limit_exceeded", http_status=429, availability={"code": "capacity_exhausted"}),
-     C.RATE_LIMIT),
-    ("openrouter.authentication", 401, r(401, error_type="authentication"), C.AUTH),
-    ("openrouter.unavailable", 200, r(502, metadata={"error_type": "provider_unavailable"}), C.OVERLOAD),
-    ("openrouter.too_long_text", 400, r(400, "This endpoint's maximum context length is 32768 tokens."), C.TOO_LONG),
-    ("openrouter.too_long_text", 400,
-     r(400, "Provider returned error", metadata={"raw": '{"error":{"message":"prompt is too long: 9 > 8"}}'}),
-     C.TOO_LONG),
-    ("openrouter.invalid_model", 400, r(400, "acme/none is not a valid model ID"), C.MODEL_MISSING),
-    ("openrouter.no_endpoints", 404, r(404, "No endpoints found matching your data policy."), C.SCOPE),
-    ("openrouter.no_endpoints", 404, r(404, "No allowed providers are available for the model."), C.SCOPE),
-    ("openrouter.not_found", 404, r(404), C.MODEL_MISSING),
-    ("openrouter.auth", 401, r(401, "User not found."), C.AUTH),
-    ("openrouter.funds", 402, r(402, "Insufficient credits"), C.FUNDS),
-    ("openrouter.rate_limit", 429, r("429"), C.RATE_LIMIT),
-    ("openrouter.rate_limit", 200, r("429"), C.RATE_LIMIT),
-    ("openrouter.overload", 408, r(408), C.OVERLOAD),
-    ("openrouter.overload", 502, r(502, "Provider returned error", metadata={"raw": {"error": "boom"}}), C.OVERLOAD),
-    ("openrouter.overload", 200, r(503), C.OVERLOAD),
-    ("any.auth", 403, r(403), C.AUTH),
-    ("any.request", 400, r(400), C.REQUEST),
-    ("any.else", 200, r("odd_word"), C.OVERLOAD),
-]
-TABLES: dict[str, tuple[list[Any], FailureTable]] = {
-    "openai": (OPENAI, OPENAI_FAILURES),
-    "openrouter": (OPENROUTER, OPENROUTER_FAILURES),
-}
-ROWS = [
-    pytest.param(provider, *row, id=f"reconstructed-{provider}-{n}-{row[0]}")
-    for provider, (rows, _) in TABLES.items()
-    for n, row in enumerate(rows)
-]
-
-
-@pytest.mark.parametrize(("provider", "rule", "status", "body", "cls"), ROWS)
-def test_each_row_of_the_table(provider: str, rule: str, status: int, body: Any, cls: FailureClass) -> None:
-    """The first matching rule is the row's own, and decides the class."""
-    table = TABLES[provider][1]
-    facts = table.read(status, {}, (body or {}).get("error"))
-
-    assert match_rule(facts, table.rules).id == rule
-    assert classify(facts, table.rules).cls is cls
-
-
-@pytest.mark.parametrize("provider", TABLES, ids=lambda name: f"reconstructed-{name}")
-def test_no_row_is_without_a_test(provider: str) -> None:
-    """A rule that nothing exercises is a guess."""
-    rows, failures = TABLES[provider]
-    both = {row[0] for table, _ in TABLES.values() for row in table}
-
-    assert {rule.id for rule in failures.rules} <= {row[0] for row in rows}
-    assert {rule.id for rule in ANY_RULES} <= both
 
 
 RECORDED = {
@@ -239,6 +136,114 @@ def test_the_upstreams_own_words_reconstructed() -> None:
     body = json.dumps(r(429, "Provider returned error", metadata={"provider_name": "Acme", "raw": "slow down, please"}))
 
     assert PROVIDERS["openrouter"].decode_failure(429, {}, body.encode()).message == "Acme: slow down, please"
+
+
+KEYS = {
+    "openai": "sk-proj-" + "b2C4" * 12, "openrouter": "sk-or-v1-" + "a1b2c3d4" * 8,
+    "anthropic": "sk-ant-api03-" + "c3D4" * 12, "google": "AIza" + "Sy3x" * 9,
+}
+
+
+@pytest.mark.parametrize("at", ["status", "answer"], ids=lambda at: f"reconstructed-{at}")
+@pytest.mark.parametrize("provider", TABLES)
+def test_no_field_of_an_error_carries_a_key(provider: str, at: str) -> None:
+    """Wherever a provider echoes a key (text, code, type, parameter, reason, the upstream's words), it is masked."""
+    key = KEYS[provider]
+    error = {
+        "message": f"Broke with {key}.", "code": key, "type": key, "param": f"model {key}", "status": key,
+        "error_type": key, "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": key}],
+        "metadata": {"raw": f"upstream said {key}", "provider_name": key, "limit_source": key},
+        "availability": {"code": key},
+    }
+    for variant in (error, {**error, "message": "Provider returned error"}, {**error, "details": {"error_code": key}}):
+        if at == "status":
+            failure = TABLES[provider].judge_refusal(418, {}, json.dumps({"error": variant}).encode())
+        else:
+            failure = TABLES[provider].judge_error(variant)
+
+        assert key not in repr(failure)
+        assert key[:16] not in repr(failure)
+
+
+@pytest.mark.parametrize(
+    ("now", "midnight"),
+    [
+        ("2026-11-22T07:59:59+00:00", "2026-11-22T08:00:00+00:00"),
+        ("2026-11-22T08:00:00+00:00", "2026-11-23T08:00:00+00:00"),
+        ("2026-07-01T12:00:00+00:00", "2026-07-02T07:00:00+00:00"),
+        # Clocks go forward on 8 March and back on 1 November: those days have 23 and 25 hours.
+        ("2026-03-08T09:30:00+00:00", "2026-03-09T07:00:00+00:00"),
+        ("2026-11-01T07:30:00+00:00", "2026-11-02T08:00:00+00:00"),
+    ],
+    ids=lambda value: f"reconstructed-{value[:13]}",
+)
+def test_a_quota_of_a_day_ends_at_midnight_in_los_angeles(now: str, midnight: str) -> None:
+    """Also on the two days a year that are not 24 hours long."""
+    at_ms, expected = stated_time_ms(now), stated_time_ms(midnight)
+    assert at_ms is not None
+
+    daily = Failure(C.FUNDS, "q", resets_daily="America/Los_Angeles")
+
+    assert next_midnight_ms(at_ms, "America/Los_Angeles") == expected
+    assert find_reset_ms(daily, at_ms) == expected
+
+
+def test_a_reset_that_is_over_says_nothing_reconstructed() -> None:
+    """Nor does a failure without one."""
+    assert find_reset_ms(Failure(C.FUNDS, "q", resets_at_ms=5), 6) is None
+    assert find_reset_ms(Failure(C.FUNDS, "q", resets_at_ms=7), 6) == 7
+    assert find_reset_ms(Failure(C.FUNDS, "q"), 6) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "moment"),
+    [
+        ("2026-12-01T00:00:00Z", 1_796_083_200_000), ("2026-12-01T00:00:00.250+00:00", 1_796_083_200_250),
+        ("2026-12-01T01:00:00+01:00", 1_796_083_200_000), ("2026-12-01", 1_796_083_200_000),
+        (1_796_083_200, 1_796_083_200_000), (1_796_083_200_000, 1_796_083_200_000),
+        ("1796083200000", 1_796_083_200_000), ("soon", None), (None, None), (True, None), (0, None), (10**30, None),
+        ("9" * 40, None), (1.5, None),
+    ],
+    ids=lambda value: f"reconstructed-{str(value)[:24]}",
+)
+def test_stated_moments(value: object, moment: int | None) -> None:
+    """ISO 8601 with or without a zone, seconds or milliseconds; anything else is no moment."""
+    assert stated_time_ms(value) == moment
+
+
+def test_only_lack_of_funds_has_a_reset_reconstructed() -> None:
+    """A moderation's metadata may hold any field; a rate limit has a wait instead."""
+    body = json.dumps(r(403, metadata={"reasons": ["x"], "resets_at": "2026-12-01T00:00:00Z"})).encode()
+
+    assert PROVIDERS["openrouter"].decode_failure(403, {}, body).resets_at_ms is None
+
+
+def test_an_event_is_judged_by_the_error_inside_it_reconstructed() -> None:
+    """The error, its event and its answer are one failure; a caller's own `metadata` has no say in it."""
+    error = {"code": "rate_limit_exceeded", "message": "Slow."}
+    wrapped: list[Any] = [
+        error, {"error": error}, [{"error": error}], {"type": "error", "error": error}, {"type": "error", **error},
+        {"type": "response.failed", "response": {"status": "failed", "error": error}},
+    ]
+    mine = {"response": {"error": {"code": 403, "message": "m"}, "metadata": {"limit_source": "mine"}}}
+
+    assert {OPENAI.judge_error(item) for item in wrapped} == {OPENAI.judge_error(error)}
+    assert OPENROUTER.judge_error(mine).cls is C.AUTH
+    assert innermost_error({"response": {"error": None}}) == {"error": None}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=lambda table: f"reconstructed-{len(table.rules)}")
+def test_waits_inside_streams_count_for_the_same_statuses(table: FailureTable) -> None:
+    """A wait in an error that is no 402, 429 or 5xx is no wait, and none is longer than a day."""
+    for code, waits in ((400, False), (403, False), (402, True), (429, True), (503, True)):
+        error = {"code": code, "availability": {"retry_after": 10**8}, "details": [
+            {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{10**8}s"}
+        ]}
+        wait = table.judge_error(error).retry_after_ms
+
+        assert wait is None or (waits and wait == 24 * 3_600_000)
+    if table in (OPENROUTER, GOOGLE):
+        assert table.judge_error(error).retry_after_ms == 24 * 3_600_000
 
 
 HOSTILE = [b"", b"<html>", b"null", b"[]", b"[1]", b'{"error":null}', b'{"error":[]}', b'{"error":"x"}', b"\xff",

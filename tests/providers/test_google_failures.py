@@ -1,4 +1,4 @@
-"""Every row of Google's failure table, against recorded answers and against rebuilt ones, told apart by id."""
+"""Google's failures as recorded, and as they come inside answers and streams, told apart by id."""
 
 import json
 from typing import Any
@@ -8,10 +8,10 @@ from anthropic_google_wire import Exchange, exchanges, fold, json_values, not_re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ownkey.domain.conversation import Finished
 from ownkey.domain.failures import FailureClass
 from ownkey.providers.google import GoogleProvider
 from ownkey.providers.google.codec import GenerateCodec
-from ownkey.providers.google.failures import FAILURES
 
 RECORDED_CLASS = {400: FailureClass.AUTH, 404: FailureClass.MODEL_MISSING, 429: FailureClass.RATE_LIMIT}
 
@@ -31,79 +31,19 @@ def envelope(code: int, status: str, message: str = "text", *details: dict[str, 
     return json.dumps({"error": {"code": code, "message": message, "status": status, "details": details}}).encode()
 
 
-def quota(name: str) -> dict[str, Any]:
-    return {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": name}]}
-
-
-RETRY = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "12s"}
-EXHAUSTED = "RESOURCE_EXHAUSTED"
-
-
-def reason(name: str) -> dict[str, Any]:
-    return {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": name}
-
-
-ROWS = [
-    ("google.bad_key", 400, envelope(400, "INVALID_ARGUMENT", "bad", reason("API_KEY_INVALID")), "auth"),
-    ("google.unauthenticated", 401, envelope(401, "UNAUTHENTICATED"), "auth"),
-    ("google.permission", 403, envelope(403, "PERMISSION_DENIED", "Your API key was reported as leaked"), "auth"),
-    ("google.daily_quota", 429, envelope(429, EXHAUSTED, "q", quota("RequestsPerDayPerProject"), RETRY), "funds"),
-    ("google.daily_quota", 429, envelope(429, EXHAUSTED, "q", quota("RequestsPerDayPerProject")), "funds"),
-    ("google.minute_quota", 429, envelope(429, EXHAUSTED, "q", quota("TokensPerMinute"), RETRY), "rate_limit"),
-    ("google.stated_wait", 429, envelope(429, EXHAUSTED, "q", RETRY), "rate_limit"),
-    ("google.quota", 429, envelope(429, EXHAUSTED), "funds"),
-    ("google.quota", 429, b"[" + envelope(429, EXHAUSTED) + b"]", "funds"),
-    ("google.billing", 400, envelope(400, "FAILED_PRECONDITION", "Please enable billing on your project"), "funds"),
-    ("google.precondition", 400, envelope(400, "FAILED_PRECONDITION", "User location is not supported"), "auth"),
-    ("google.model_missing", 404, envelope(404, "NOT_FOUND"), "model_missing"),
-    ("google.model_missing_status", 404, b"<html>", "model_missing"),
-    (
-        "google.too_long",
-        400,
-        envelope(
-            400, "INVALID_ARGUMENT", "The input token count (2) exceeds the maximum number of tokens allowed (1)."
-        ),
-        "too_long",
-    ),
-    ("google.too_large", 413, b"", "too_long"),
-    ("any.request", 400, envelope(400, "INVALID_ARGUMENT", "Unknown name"), "request"),
-    ("any.overload", 503, envelope(503, "UNAVAILABLE", "The model is overloaded."), "overload"),
-    ("any.overload", 500, envelope(500, "INTERNAL"), "overload"),
-    ("any.overload", 504, envelope(504, "DEADLINE_EXCEEDED"), "overload"),
-    ("any.auth", 401, b"<html>", "auth"),
-]
-
-
-SHAPES = {
-    "overloaded": "overload",
-    "key revoked (leaked)": "auth",
-    "project denied": "auth",
-    "billing/region precondition": "auth",
-    "server": "overload",
-    "timeout": "overload",
-    "daily quota (no RetryInfo)": "funds",
-    "mid-stream overloaded, BREAKS SSE FRAMING (pretty-printed JSON, no data: prefix)": "overload",
-    "list-wrapped error (OpenAI-compat and some streams)": "funds",
-}
+CHUNK = b'data: {"candidates":[{"content":{"parts":[{"text":"Hi"}]}}],"responseId":"r","modelVersion":"g"}\n\n'
 
 
 @pytest.mark.parametrize(
-    "shape", [pytest.param(s, id=f"reconstructed-{s['classification']}") for s in not_recorded("google")]
+    "shape", [pytest.param(s, id=f"reconstructed-{s['classification']}") for s in not_recorded("google") if s["stream"]]
 )
-def test_a_shape_of_the_collection_has_its_class(shape: dict[str, Any]) -> None:
-    """The rebuilt answers kept beside the recordings."""
-    expected = SHAPES[shape["classification"]]
-    if not shape["stream"]:
-        assert FAILURES.judge_refusal(shape["status"], {}, json.dumps(shape["body"]).encode()).cls.value == expected
-        return
+def test_an_error_without_framing_is_found_at_every_split(shape: dict[str, Any]) -> None:
+    """Pretty-printed JSON in a stream's place, whole, byte by byte and behind content."""
     body = shape["body"].encode()
     for pieces in ([body], [body[at : at + 1] for at in range(len(body))], [CHUNK + body]):
         read = fold(read_streamed(GenerateCodec().events(), pieces))
         assert read.failure is not None
-        assert read.failure.cls.value == expected
-
-
-CHUNK = b'data: {"candidates":[{"content":{"parts":[{"text":"Hi"}]}}],"responseId":"r","modelVersion":"g"}\n\n'
+        assert read.failure.cls.value == "overload"
 
 
 @pytest.mark.parametrize(
@@ -171,6 +111,25 @@ def test_an_unusable_answer_is_bad_output(native: str) -> None:
     assert (failure.cls, failure.signal) == (FailureClass.BAD_OUTPUT, f"200 {native}")
     assert not failure.unbilled
     assert seen.usage is not None
+    assert seen.complete
+
+
+def test_a_finish_reason_on_every_chunk_finishes_once() -> None:
+    """reconstructed: the first one makes it whole, and what follows it still counts."""
+    chunks = [finished("STOP", "Hel"), finished("STOP", "lo"), finished("MAX_TOKENS")]
+    reader = GenerateCodec().events()
+    body = b"".join(b"data: " + chunk + b"\n\n" for chunk in chunks[:2])
+    events = read_streamed(reader, [body])
+
+    assert (fold(events).text, fold(events).finish) == ("Hello", "stop")
+    assert reader.seen.failure is None
+    again = read_streamed(GenerateCodec().events(), [b"data: " + chunks[0] + b"\n\ndata: " + chunks[2] + b"\n\n"])
+    assert [event.reason.value for event in again if isinstance(event, Finished)] == ["stop", "length"]
+
+
+def test_a_limit_of_the_request_is_a_length() -> None:
+    """reconstructed: the answer could go on in another request."""
+    assert fold(GenerateCodec().decode_whole(finished("CONTINUATION", "x"))[1]).finish == "length"
 
 
 def test_a_blocked_prompt_is_the_dialects_own_refusal() -> None:

@@ -14,6 +14,7 @@ from ownkey.domain.conversation import (
     Audio,
     ChatRequest,
     Document,
+    Failed,
     Image,
     JsonFormat,
     Message,
@@ -28,6 +29,7 @@ from ownkey.domain.secret import Secret
 from ownkey.domain.wire import EmbeddingsRequest
 from ownkey.providers.google import GoogleProvider
 from ownkey.providers.google.codec import GenerateCodec
+from ownkey.providers.google.embeddings import EmbeddingsCodec
 
 CODEC = GenerateCodec()
 FLASH = "gemini-2.5-flash"
@@ -146,18 +148,22 @@ def test_model_and_stream_are_in_the_url_and_the_key_is_not() -> None:
     codec = provider.codec("openai", "chat")
     assert codec is not None
     assert (codec[0].wire, codec[1]) == ("google.generate", "translated")
-    assert provider.codec("openai", "embeddings") is None
+    embeddings = provider.codec("openai", "embeddings")
+    assert embeddings is not None
+    assert provider.codec("openai", "responses") is None
+    assert provider.codec("anthropic", "messages") == codec
     assert not provider.stops_billing(FLASH)
     origin = Origin("https", "generativelanguage.googleapis.com", 443, "/v1beta")
 
     def path(wire: Any, model: str, stream: bool) -> str:
-        sent = provider.request(origin, wire, model, b"{}", stream, Secret("AQ.x"), {})
+        sent = provider.request(origin, wire, model, b"{}", stream, Secret("AQ.x"), {"anthropic-beta": "x"})
+        assert {name for name, _ in sent.headers} == {"content-type", "accept"}
         assert (sent.credential_header, sent.credential_prefix) == ("x-goog-api-key", "")
         return sent.path
 
     assert path(codec[0], FLASH, False) == "/models/gemini-2.5-flash:generateContent"
     assert path(codec[0], FLASH, True) == "/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
-    assert path(provider.embeddings, "models/e", False) == "/models/e:batchEmbedContents"
+    assert path(embeddings[0], "models/e", False) == "/models/e:batchEmbedContents"
     assert path(codec[0], "../x?key=1", False) == "/models/..%2Fx%3Fkey%3D1:generateContent"
 
 
@@ -409,7 +415,7 @@ def test_foreign_reasoning_is_refused() -> None:
 
 def test_embeddings_go_out_text_by_text() -> None:
     """One request a text, each with its dimensions; tokens of OpenAI's are refused."""
-    codec = GoogleProvider().embeddings
+    codec = EmbeddingsCodec()
     request = EmbeddingsRequest(("a", "b"), 768, "base64", single=False)
 
     body = json.loads(codec.encode_embeddings("gemini-embedding-001", request))
@@ -424,18 +430,19 @@ def test_embeddings_go_out_text_by_text() -> None:
             for text in ("a", "b")
         ]
     }
-    for inputs in (((1, 2),), ("",)):
+    for inputs in (((1, 2),), ("",), ("a",) * 101):
         with pytest.raises(Untranslatable):
             codec.encode_embeddings("m", EmbeddingsRequest(inputs, None, "float", single=True))
 
 
 def test_embeddings_that_cannot_be_read_are_a_failure() -> None:
     """reconstructed: an error inside a 200, and half a body."""
-    codec = GoogleProvider().embeddings
+    codec = EmbeddingsCodec()
     error = b'{"error": {"code": 503, "message": "m", "status": "UNAVAILABLE"}}'
 
-    for body, expected in ((error, "overload"), (b'{"embeddings": [{"val', "network")):
-        seen, vectors = codec.decode_embeddings(body)
+    bodies = ((error, "overload"), (b'{"embeddings": [{"val', "network"), (b'{"embeddings": []}', "network"))
+    for body, expected in bodies:
+        seen, events = codec.decode_whole(body)
         assert seen.failure is not None
         assert seen.failure.cls.value == expected
-        assert not vectors
+        assert events == (Failed(seen.failure),)

@@ -243,7 +243,7 @@ def test_nothing_after_the_terminator_counts_reconstructed() -> None:
     """No error or second answer behind it reaches the caller, or takes from the answer that was whole."""
     late = frame({"error": {"message": "late", "code": 500}})
     relayed, seen = run(HELLO, STOP, DONE, late, HELLO, DONE)
-    events = OPENROUTER.codec("anthropic", "chat")[0].events()
+    events = OPENROUTER.codec("openai", "chat")[0].events()
     read = [*events.feed(HELLO + STOP + DONE + late + HELLO), *events.eof()]
 
     assert seen.ended
@@ -366,7 +366,7 @@ def test_broken_embeddings(body: bytes, cls: FailureClass) -> None:
 
 def test_events_of_a_stream_reconstructed() -> None:
     """Everything that a caller of another dialect must learn, in order."""
-    codec = OPENAI.codec("anthropic", "chat")[0]
+    codec = OPENAI.codec("anthropic", "messages")[0]
     reader = codec.events()
     annotation = {"type": "url_citation", "url_citation": {"url": "https://example.com"}}
     data = (
@@ -399,7 +399,7 @@ def test_events_of_a_stream_reconstructed() -> None:
                          ids=lambda tail: f"reconstructed-{tail[:12]!r}")
 def test_a_failing_stream_ends_its_events_with_the_failure(tail: bytes) -> None:
     """Once, and last."""
-    reader = OPENAI.codec("anthropic", "chat")[0].events()
+    reader = OPENAI.codec("anthropic", "messages")[0].events()
     events = [*reader.feed(HELLO + tail), *reader.feed(STOP), *reader.eof(), *reader.eof()]
 
     if tail:
@@ -407,6 +407,9 @@ def test_a_failing_stream_ends_its_events_with_the_failure(tail: bytes) -> None:
         assert events[-1] == Failed(reader.seen.failure)
     else:
         assert reader.seen.failure is None
+
+
+CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
 
 
 def test_a_request_for_another_dialects_caller_reconstructed() -> None:
@@ -418,14 +421,14 @@ def test_a_request_for_another_dialects_caller_reconstructed() -> None:
             Message("assistant", (), (ToolCall("c1", "look", '{"x":1}'),)),
             Message("tool", (Text("A cat."),), tool_call_id="c1"),
         ),
-        stream=True, temperature=0.2, stop=("END",), tools=(Tool("look", "Looks.", {"type": "object"}, True),),
-        tool_choice=ToolChoice("named", "look"), parallel_tool_calls=False, reasoning_effort="low",
-        json_format=JsonFormat({"type": "object"}, "shape", True), rest={"user": "u", "session_id": "s"},
+        stream=True, temperature=0.2, stop=("END",), tools=(Tool("look", "Looks.", CLOSED, True),),
+        tool_choice=ToolChoice("named", "look"), parallel_tool_calls=False, reasoning_effort="none",
+        json_format=JsonFormat(CLOSED, "shape", True), rest={"user": "u", "session_id": "s"},
     )
-    codec = OPENAI.codec("anthropic", "chat")[0]
+    codec = OPENAI.codec("anthropic", "messages")[0]
 
-    assert json.loads(codec.encode_chat("gpt-x", request, 100)) == {
-        "model": "gpt-x",
+    assert json.loads(codec.encode_chat("gpt-5.1", request, 100)) == {
+        "model": "gpt-5.1",
         "messages": [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": [
@@ -439,12 +442,12 @@ def test_a_request_for_another_dialects_caller_reconstructed() -> None:
         ],
         "max_completion_tokens": 100, "temperature": 0.2, "stop": ["END"],
         "tools": [{"type": "function", "function": {
-            "name": "look", "description": "Looks.", "parameters": {"type": "object"}, "strict": True}}],
+            "name": "look", "description": "Looks.", "parameters": CLOSED, "strict": True}}],
         "tool_choice": {"type": "function", "function": {"name": "look"}},
         "parallel_tool_calls": False,
         "response_format": {"type": "json_schema", "json_schema": {
-            "name": "shape", "schema": {"type": "object"}, "strict": True}},
-        "reasoning_effort": "low", "user": "u", "stream": True, "stream_options": {"include_usage": True},
+            "name": "shape", "schema": CLOSED, "strict": True}},
+        "reasoning_effort": "none", "user": "u", "stream": True, "stream_options": {"include_usage": True},
     }
     assert codec.dropped_hints(request) == ("session_id",)
 
@@ -468,7 +471,7 @@ HI = (Message("user", (Text("Hi"),)),)
 def test_what_openai_cannot_carry_is_refused(request_: ChatRequest) -> None:
     """Never dropped silently."""
     with pytest.raises(Untranslatable):
-        OPENAI.codec("anthropic", "chat")[0].encode_chat("m", request_, 10)
+        OPENAI.codec("anthropic", "messages")[0].encode_chat("gpt-4.1", request_, 10)
 
 
 def test_upstream_requests_reconstructed() -> None:
@@ -498,7 +501,9 @@ def test_which_dialects_are_served_reconstructed() -> None:
         assert provider.codec("openrouter", "embeddings")[1] == "passthrough"
         assert provider.codec("anthropic", "embeddings") is None
         assert provider.codec("klingon", "chat") is None
-    assert OPENAI.codec("anthropic", "chat")[1] == "translated"
+    assert OPENAI.codec("anthropic", "messages")[1] == "translated"
+    assert OPENROUTER.codec("anthropic", "messages")[1] == "passthrough"
+    assert OPENROUTER.codec("anthropic", "count_tokens") is None
     assert OPENAI.stops_billing("gpt-4.1")
     assert OPENROUTER.stops_billing("anthropic/claude-sonnet-4.5")
     assert not OPENROUTER.stops_billing("google/gemini-2.5-flash")

@@ -178,19 +178,6 @@ def test_a_stream_passes_as_received(item: Exchange) -> None:
     assert b"".join(relayed) == item.body
 
 
-@pytest.mark.parametrize("item", params(STREAMS))
-def test_a_stream_cut_into_single_bytes_is_the_same(item: Exchange) -> None:
-    """Chunk boundaries never show: same bytes out, same observation."""
-    whole = codec(item).passthrough(asking(True, answers(item)))
-    expected = b"".join([*whole.feed(item.body), *whole.eof()])
-    reader = codec(item).passthrough(asking(True, answers(item)))
-    relayed = [frame for at in range(len(item.body)) for frame in reader.feed(item.body[at : at + 1])]
-    relayed += reader.eof()
-
-    assert b"".join(relayed) == expected
-    assert reader.seen == whole.seen
-
-
 @pytest.mark.parametrize("item", params([item for item in STREAMS if broken(item) is None]))
 def test_usage_that_nobody_asked_for_is_withheld_and_nothing_else(item: Exchange) -> None:
     """Without include_usage a caller reads the same answer, without the usage chunk."""

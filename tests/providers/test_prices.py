@@ -20,6 +20,7 @@ from ownkey.providers.prices import (
     list_aliases,
     list_prices,
     openrouter_aliases,
+    parse_openrouter_endpoints,
     parse_openrouter_models,
     resolve,
 )
@@ -103,13 +104,21 @@ def test_service_tiers_are_listed_and_batch_is_not() -> None:
     ("provider", "model"),
     [
         ("openai", "gpt-image-1"), ("openai", "whisper-1"), ("openai", "gpt-realtime"), ("openai", "o3-deep-research"),
-        ("openai", "gpt-4o-audio-preview"), ("google", "gemini-2.5-flash-image"), ("google", "gemini-embedding-2"),
-        ("google", "claude-sonnet-4-5"), ("openrouter", "perplexity/sonar"), ("openrouter", "openai/gpt-audio"),
+        ("openai", "gpt-4o-audio-preview"), ("google", "gemini-2.5-flash-image"), ("google", "claude-sonnet-4-5"),
+        ("openrouter", "perplexity/sonar"), ("openrouter", "openai/gpt-audio"),
         ("openrouter", "google/gemini-2.5-flash-image"), ("openrouter", "openai/gpt-4o-search-preview"),
     ],
 )  # fmt: skip
 def test_what_tokens_cannot_price_has_no_price(provider: str, model: str) -> None:
     assert BOOK.find(provider, model) is None
+
+
+def test_pictures_that_a_direct_embedding_cannot_hold_do_not_make_it_unpriced() -> None:
+    """Google's newer model embeds pictures and films as well, at prices of their own; Ownkey sends it texts."""
+    price = BOOK.find("google", "gemini-embedding-2")
+
+    assert price is not None
+    assert price.rates["input"] == (Rate(0, 200_000_000),)
 
 
 def test_openrouters_embeddings_take_the_makers_price() -> None:
@@ -308,3 +317,47 @@ class TestSource:
             await self.source({"/models": 503}).load_openrouter()
         with pytest.raises(ValueError, match="no price"):
             await self.source({"/models": {"data": []}}).load_openrouter()
+
+
+def hosts(*endpoints: object) -> dict[str, object]:
+    return {"data": {"id": "a/b", "architecture": {"output_modalities": ["text"]}, "endpoints": list(endpoints)}}
+
+
+class TestEndpoints:
+    """One model's hosts (reconstructed: from OpenRouter's OpenAPI description)."""
+
+    def test_each_host_has_its_price_and_whether_it_works(self) -> None:
+        found = parse_openrouter_endpoints("a/b", json.dumps(hosts(
+            {"pricing": {"prompt": "0.00003", "completion": "0.00006", "request": "0"}, "context_length": 8192,
+             "status": 0},
+            {"pricing": {"prompt": "0.00001", "completion": "0.00002", "discount": 0.5}, "status": -2},
+        )).encode())
+
+        assert [(e.price.model, e.price.dearest("input"), e.works) for e in found] == [
+            ("a/b", 30_000_000_000, True), ("a/b", 10_000_000_000, False),
+        ]
+        assert found[0].price.context_window == 8192
+
+    def test_what_cannot_be_read_is_left_out(self) -> None:
+        found = parse_openrouter_endpoints("a/b", json.dumps(hosts(
+            None, {}, {"pricing": None}, {"pricing": {"prompt": "-1", "completion": "0"}},
+            {"pricing": {"prompt": "soon", "completion": "1"}},
+        )).encode())
+
+        assert found == []
+
+    @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"data":[]}', b'{"data":{"endpoints":null}}'])
+    def test_what_is_no_list_is_refused(self, body: bytes) -> None:
+        with pytest.raises(ValueError, match="endpoints"):
+            parse_openrouter_endpoints("a/b", body)
+
+    async def test_the_models_own_page_is_read(self) -> None:
+        one = {"pricing": {"prompt": "0.00003", "completion": "0.00006"}}
+        source = TestSource.source({"/models/a/b:free/endpoints": hosts(one)})
+
+        assert len(await source.load_endpoints("a/b:free", 1.0)) == 1
+        with pytest.raises(UpstreamError):
+            await source.load_endpoints("a/c", 1.0)
+        for slug in ("a", "a/b/c", "../key", "a/b?x=1", "a/b#", "a/ b"):
+            with pytest.raises(ValueError, match="slug"):
+                await source.load_endpoints(slug, 1.0)

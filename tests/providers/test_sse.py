@@ -5,12 +5,9 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai_recordings import exchanges, params
 
 from ownkey.providers import sse
 from ownkey.providers.sse import FrameTooLarge, SseFrame, SseParser
-
-STREAMS = [item for item in exchanges() if item.streamed]
 
 
 def frames_of(*chunks: bytes) -> list[SseFrame]:
@@ -88,21 +85,3 @@ def test_any_cut_gives_the_same_frames(stream: bytes, data: st.DataObject) -> No
 
     assert b"".join(frame.raw for frame in whole) == stream
     assert frames_of(*(stream[a:b] for a, b in itertools.pairwise(edges))) == whole
-
-
-@pytest.mark.parametrize("item", params(STREAMS))
-@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
-def test_recorded_streams_cut_at_every_byte(item: object, end: bytes) -> None:
-    """Each recorded stream, byte by byte, and each two neighbouring frames at every position."""
-    assert item is not None
-    stream = item.body.replace(b"\r\n", b"\n").replace(b"\n", end)  # type: ignore[attr-defined]
-    whole = frames_of(stream)
-
-    assert b"".join(frame.raw for frame in whole) == stream
-    assert frames_of(*(stream[at : at + 1] for at in range(len(stream)))) == whole
-    for first, second in itertools.pairwise(whole):
-        pair = first.raw + second.raw
-        if len(pair) > 4_000:
-            continue
-        for at in range(len(pair)):
-            assert frames_of(pair[:at], pair[at:]) == [first, second]

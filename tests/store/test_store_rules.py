@@ -28,8 +28,13 @@ EXCEPTIONS = {
     "credits._ENTRY": "an idempotency key is unique over all workspaces",
     "tokens._TAKEN": "a digest is unique over all workspaces",
     "tokens._PRINCIPAL": "finds the workspace by the full digest of an opaque token",
+    "connects._FIND": "finds the workspace by the full digest of an opaque state",
+    "late_costs._PLATFORM_KEY": "finds the key of the one workspace that is the platform's",
+    "late_costs._DUE": "the job that asks for lost costs serves all workspaces",
+    "connects._FORGET": "the job that forgets serves all workspaces",
     "caps._OUTBOX_ALL": "the operators' view of the outbox",
     "caps._OUTBOX_DUE": "the job that sends serves all workspaces",
+    "credentials._DUE": "the job that probes keys serves all workspaces",
     "credits._EXPIRED": "the job that expires lots serves all workspaces",
     "recovery._OPEN_CALLS": "a start, and the job that expires holds, serve all workspaces",
     "credentials._COLUMNS": "the first half of statements that end with their workspace",
@@ -91,7 +96,7 @@ def test_sql_is_a_named_constant_and_never_built_from_values() -> None:
 
 
 def test_money_modules_know_no_fractions() -> None:
-    for name in ("holds", "ends", "periods", "ledger_rows", "caps", "credits", "verify"):
+    for name in ("holds", "ends", "periods", "ledger_rows", "caps", "credits", "verify", "corrections", "late_costs"):
         for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())):
             assert not isinstance(node, ast.Div), name
             assert not (isinstance(node, ast.Name) and node.id in ("float", "round", "Decimal")), name

@@ -27,7 +27,7 @@ from ownkey.domain.errors import Conflict
 from ownkey.domain.pricing import ModelPrice, Rate
 from ownkey.domain.receipts import Basis, Receipt
 from ownkey.domain.records import Member, ReceiptFilter, TokenRow
-from ownkey.domain.workspace import EntitlementState, Health, Role, Sealed, TokenKind
+from ownkey.domain.workspace import EntitlementState, Role, Sealed, TokenKind
 from ownkey.store import SQLiteStore
 
 
@@ -156,27 +156,6 @@ async def test_a_credential_is_added_replaced_and_switched(store: SQLiteStore) -
     assert off.status == "disabled"
     assert off.sealed == second.sealed
     assert await store.set_credential_status(ws.id, "google", "disabled", at_ms=NOV, actor=ACTOR) is None
-
-
-async def test_health_opens_one_incident_and_closes_it(store: SQLiteStore) -> None:
-    """X6: one notice per incident, and one when it is over."""
-    ws = await add_workspace(store)
-    key = credential(ws.id)
-    await store.save_credential(key, at_ms=NOV, actor=ACTOR)
-    await store.load_workspace(ws.id)
-    for signal in ("401", "401", "402"):
-        store.mark(key, Health.NO_FUNDS if signal == "402" else Health.REJECTED, signal, NOV)
-    store.mark(replace(key, version=9), Health.OK, "", NOV)
-    await store.check_writable()
-    seen = (await store.load_workspace(ws.id)).credentials["openrouter"]
-    assert (seen.health, seen.health_signal, seen.next_probe_ms) == (Health.NO_FUNDS, "402", NOV + 15 * 60_000)
-    await store.set_credential_health(ws.id, key.id, Health.OK, "", 0, at_ms=NOV + 5)
-
-    assert (await store.load_workspace(ws.id)).credentials["openrouter"].health is Health.OK
-    incidents = await store.load_incidents(ws.id)
-    assert [(i["cause"], i["closed_at_ms"]) for i in incidents] == [("rejected", NOV + 5)]
-    kinds = sorted(o["kind"] for o in await store.load_outbox(ws.id, limit=50))
-    assert kinds == ["credential_recovered"] * 2 + ["credential_unhealthy"] * 2
 
 
 async def test_a_key_that_cannot_be_opened_is_marked_once(store: SQLiteStore) -> None:

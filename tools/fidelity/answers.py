@@ -42,9 +42,12 @@ class Call:
 
 @dataclass(slots=True)
 class Choice:
+    """`signatures` are what a provider wants back with the reasoning: signatures and encrypted thoughts, in order."""
+
     text: str = ""
     refusal: str = ""
     reasoning: str = ""
+    signatures: list[str] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     finish: str | None = None
 
@@ -52,9 +55,11 @@ class Choice:
 @dataclass(slots=True)
 class Answer:
     """One answer. `error` is its own word that it failed (with `error_body`, as far as there is one);
-    `cut` that it ended before it said why it ended. `cost_usd` is what the provider says it bills.
+    `cut` that it ended before it said why it ended. `cost_usd` is what the provider says it bills;
+    `counted` what a request that only counts tokens found.
 
-    `report` is the provider's own usage object with the model's name, for a price list that reads it itself.
+    `report` is the provider's own usage object with the model's name, for a price list that reads it itself; `tier`
+    the service tier that answered, and `pieces` what is billed beside tokens, counted in the answer itself.
     """
 
     id: str = ""
@@ -63,10 +68,13 @@ class Answer:
     tokens: Tokens | None = None
     cost_usd: Decimal | None = None
     vectors: list[list[float]] | None = None
+    counted: int | None = None
     error: str = ""
     error_body: Any = None
     cut: bool = False
     report: dict[str, Any] | None = None
+    tier: str = ""
+    pieces: dict[str, int] = field(default_factory=dict)
 
     def choice(self, index: int) -> Choice:
         return self.choices.setdefault(index, Choice())
@@ -83,17 +91,25 @@ class Answer:
         return int((self.cost_usd * NUSD_PER_USD).to_integral_value(ROUND_CEILING))
 
 
-def payloads(body: bytes) -> list[str]:
-    """The `data` of each event of a stream, comments and field names left out. Knows LF and CRLF."""
-    found: list[str] = []
-    lines: list[str] = []
-    for line in body.decode("utf-8", "replace").replace("\r\n", "\n").split("\n"):
+def frames(body: bytes) -> list[tuple[str, str]]:
+    """The events of a stream as (name, data), comments left out. Knows LF and CRLF; data without an end counts."""
+    found: list[tuple[str, str]] = []
+    name, lines = "", list[str]()
+    for line in body.decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n"):
         if line.startswith("data:"):
             lines.append(line[5:].removeprefix(" "))
-        elif not line and lines:
-            found.append("\n".join(lines))
-            lines = []
-    return [*found, "\n".join(lines)] if lines else found
+        elif line.startswith("event:"):
+            name = line[6:].strip()
+        elif not line:
+            if lines:
+                found.append((name, "\n".join(lines)))
+            name, lines = "", []
+    return [*found, (name, "\n".join(lines))] if lines else found
+
+
+def payloads(body: bytes) -> list[str]:
+    """The `data` of each event of a stream."""
+    return [data for _, data in frames(body)]
 
 
 def exact_json(text: str) -> Any:

@@ -107,3 +107,19 @@ def _lower_types(schema: Any) -> Any:
     if isinstance(schema.get("type"), str):
         lowered["type"] = schema["type"].lower()
     return lowered
+
+
+def embeddings_from_google(request: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Google's request for embeddings, one or a batch of them, said in OpenAI's dialect. Raises KeyError."""
+    rows = _either(request, "requests") or [request]
+    texts = ["".join(str(part.get("text") or "") for part in _parts(row["content"])) for row in rows]
+    body: dict[str, Any] = {"input": texts, "encoding_format": "float"}
+    first = rows[0]
+    if _either(first, "outputDimensionality") is not None:
+        body["dimensions"] = _either(first, "outputDimensionality")
+    for name in ("taskType", "title"):
+        if _either(first, name):
+            notes.append(f"left out: {name}")
+    if not all(texts):
+        raise KeyError("text")
+    return body

@@ -1,15 +1,15 @@
-"""The caller: the official openai package against the gateway's doors, keeping the raw answer as it came."""
+"""The callers: the official openai and anthropic packages against the doors, raw answers kept as they came."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import anthropic
 import httpx2
 import openai
 
 from tools.fidelity.asking import Asked
-from tools.fidelity.recordings import Kind
 
 
 @dataclass(slots=True)
@@ -32,48 +32,79 @@ class Reply:
 
 
 class Caller:
-    """One client a door, shared by all calls; nothing is tried twice."""
+    """One client a door, shared by all calls; nothing is tried twice. `whole` asks for gathered streams."""
 
-    def __init__(self, url: str, token: str) -> None:
-        self._clients = {
+    def __init__(self, url: str, token: str, *, whole: bool = False) -> None:
+        self._mode = {"x-ownkey-stream": "whole"} if whole else {}
+        self._openai = {
             base: openai.AsyncOpenAI(
                 api_key=token, base_url=url + base, max_retries=0, timeout=60,
                 http_client=openai.DefaultAsyncHttpxClient(trust_env=False),
             )
             for base in ("/v1", "/api/v1")
         }
+        self._anthropic = {
+            base: anthropic.AsyncAnthropic(
+                api_key=token, base_url=url + base.removesuffix("/v1"), max_retries=0, timeout=60,
+                http_client=anthropic.DefaultAsyncHttpxClient(trust_env=False),
+            )
+            for base in ("/v1", "/api/v1")
+        }
 
     async def close(self) -> None:
-        for client in self._clients.values():
-            await client.close()
+        for router in self._openai.values():
+            await router.close()
+        for claude in self._anthropic.values():
+            await claude.close()
 
-    async def call(self, asked: Asked, kind: Kind, workspace: str) -> Reply:
+    async def call(self, asked: Asked, workspace: str) -> Reply:
         """Send one request; never raises for what the gateway answers."""
-        client = self._clients[asked.base]
-        rest = dict(asked.body)
-        model = rest.pop("model")
-        headers = {"x-ownkey-workspace": workspace}
+        headers = {"x-ownkey-workspace": workspace, **self._mode}
+        if asked.betas:
+            headers["anthropic-beta"] = asked.betas
         try:
-            if kind == "embeddings":
-                if "encoding_format" in rest:
-                    rest["encoding_format"] = rest["encoding_format"] or "float"
-                raw = await client.embeddings.with_raw_response.create(
-                    model=model, input=rest.pop("input"), encoding_format=rest.pop("encoding_format", openai.omit),
-                    extra_body=rest, extra_headers=headers,
-                )
-            else:
-                raw = await client.chat.completions.with_raw_response.create(
-                    model=model, messages=rest.pop("messages"), stream=rest.pop("stream", openai.omit),
-                    extra_body=rest, extra_headers=headers,
-                )
-        except openai.APIStatusError as error:
+            raw = await self._send(asked, headers)
+        except (openai.APIStatusError, anthropic.APIStatusError) as error:
             return Reply(
                 error.status_code, dict(error.response.headers), error.response.content,
                 _json(error.request.content), type(error).__name__,
             )
-        except openai.APIConnectionError as error:
+        except (openai.APIConnectionError, anthropic.APIConnectionError) as error:
             return Reply(0, raised=type(error).__name__, broken=str(error))
         return await _read(raw)
+
+    async def _send(self, asked: Asked, headers: Mapping[str, str]) -> Any:
+        """The package's own call: its named arguments where it needs them, the rest of the body beside them."""
+        rest = dict(asked.body)
+        model = rest.pop("model")
+        router, claude = self._openai[asked.door.base], self._anthropic[asked.door.base]
+        match asked.door.speaks:
+            case "messages":
+                return await claude.messages.with_raw_response.create(
+                    model=model, max_tokens=rest.pop("max_tokens", anthropic.omit), messages=rest.pop("messages"),
+                    stream=rest.pop("stream", anthropic.omit), extra_body=rest, extra_headers=headers,
+                )
+            case "count_tokens":
+                return await claude.messages.with_raw_response.count_tokens(
+                    model=model, messages=rest.pop("messages"), extra_body=rest, extra_headers=headers
+                )
+            case "responses":
+                return await router.responses.with_raw_response.create(
+                    model=model, input=rest.pop("input", openai.omit), stream=rest.pop("stream", openai.omit),
+                    extra_body=rest, extra_headers=headers,
+                )
+            case "embeddings":
+                if "encoding_format" in rest:
+                    rest["encoding_format"] = rest["encoding_format"] or "float"
+                return await router.embeddings.with_raw_response.create(
+                    model=model, input=rest.pop("input"), encoding_format=rest.pop("encoding_format", openai.omit),
+                    extra_body=rest, extra_headers=headers,
+                )
+            case "chat":
+                return await router.chat.completions.with_raw_response.create(
+                    model=model, messages=rest.pop("messages"), stream=rest.pop("stream", openai.omit),
+                    extra_body=rest, extra_headers=headers,
+                )
 
 
 async def _read(raw: Any) -> Reply:

@@ -38,6 +38,11 @@ CODES: Mapping[str, str] = {
     "scope": "credential_rejected", "funds": "credential_out_of_funds", "model_missing": "unknown_model",
     "request": "bad_request", "too_long": "context_too_long", "policy": "content_refused",
 }
+ANTHROPIC_TYPES = frozenset({
+    "invalid_request_error", "authentication_error", "billing_error", "permission_error", "not_found_error",
+    "request_too_large", "rate_limit_error", "timeout_error", "api_error", "overloaded_error",
+})
+"""The types of errors that Anthropic documents: its clients know no others."""
 STOPS = frozenset({"request", "too_long", "policy", "bad_output"})
 """Classes after which no other route is tried."""
 

@@ -2,24 +2,24 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tools.fidelity.answers import Answer, Choice, Tokens, exact_json, payloads
-from tools.fidelity.asking import DIRECT, Asked, native_of
+from tools.fidelity.asking import Asked, Door, is_own
+from tools.fidelity.bodies import Recording
 from tools.fidelity.caller import Reply
-from tools.fidelity.classes import CODES, STOPS, class_of_answer, class_of_error
+from tools.fidelity.classes import ANTHROPIC_TYPES, CODES, STOPS, class_of_answer, class_of_error
 from tools.fidelity.expected_cost import list_price_nusd
-from tools.fidelity.read_anthropic import AnthropicReader
-from tools.fidelity.read_google import read_google
+from tools.fidelity.passed_through import differing_bytes, differing_request, disorder, ends_well
+from tools.fidelity.read_anthropic import AnthropicReader, read_count
+from tools.fidelity.read_google import read_google, read_google_embeddings
 from tools.fidelity.read_openai import OpenAIReader
-from tools.fidelity.recordings import Recording
+from tools.fidelity.read_responses import ResponsesReader
 from tools.fidelity.replay import Seat
 
 SHOWN = 160
 COST_TOLERANCE = 0.01
-# What the gateway may change in a body that passes through (docs: "Passthrough edits").
-_EDITED = ("model", "stream_options", "max_completion_tokens", "max_tokens", "provider")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Case:
         return [a for a in self.receipt.get("attempts") or [] if a.get("provider") == self.recording.provider]
 
     @property
-    def passes_through(self) -> bool:
-        return self.recording.provider in ("openai", "openrouter")
+    def own(self) -> bool:
+        return is_own(self.recording, self.asked.door)
 
 
 class Comparer:
@@ -60,20 +60,39 @@ class Comparer:
     def __init__(self) -> None:
         self._openai = OpenAIReader()
         self._anthropic = AnthropicReader()
+        self._responses = ResponsesReader()
+        self._read_before: dict[int, tuple[Recording, Answer]] = {}
 
     def compare(self, case: Case) -> list[Difference]:
         """Every difference; none means agreement."""
         if not case.attempts:
+            if self.class_of(case.recording) == "model_missing" and own_code(case.reply.body) == CODES["model_missing"]:
+                return []  # The gateway knows as well that there is no such model.
             skips = [skip.get("why") for skip in case.receipt.get("skips") or []]
             said = case.reply.body[:200].decode("utf-8", "replace")
             return [Difference("route", case.recording.provider, {"skipped": skips, "said": said})]
         if case.recording.status != 200:
-            cls = class_of_answer(case.recording.provider, case.recording.status, case.recording.body)
-            return list(_compare_error(case, cls, case.recording.status))
-        recorded = self.read_recorded(case.recording)
+            return list(_compare_error(case, self.class_of(case.recording), case.recording.status))
+        recorded = self.recorded(case.recording)
         if recorded.failed:
             return list(self._compare_failure(case, recorded))
         return list(self._compare_answer(case, recorded))
+
+    def class_of(self, recording: Recording) -> str:
+        """The failure class that a recording must end in; "" for a good answer."""
+        if recording.status != 200:
+            return class_of_answer(recording.provider, recording.status, recording.body)
+        answer = self.recorded(recording)
+        if not answer.failed:
+            return ""
+        unreadable = answer.cut or answer.error_body is None
+        return "network" if unreadable else class_of_error(recording.provider, 200, answer.error_body)
+
+    def recorded(self, recording: Recording) -> Answer:
+        """The recorded 200, read once for all its callers."""
+        if id(recording) not in self._read_before:
+            self._read_before[id(recording)] = recording, self.read_recorded(recording)
+        return self._read_before[id(recording)][1]
 
     def read_recorded(self, recording: Recording) -> Answer:
         """The recorded 200, read by the provider's own package or from its JSON."""
@@ -81,22 +100,30 @@ class Comparer:
             value = exact_json(recording.body.decode("utf-8", "replace"))
             error = value.get("error") if isinstance(value, dict) else None
             return Answer(error="JSON where a stream was asked for", error_body=error)
-        match recording.provider:
-            case "anthropic":
-                return self._anthropic.read(recording.body, recording.streamed)
-            case "google":
+        match recording.kind:
+            case "generate":
                 return read_google(recording.body, recording.streamed)
-            case _:
-                return self._read(recording, recording.body)
+            case "embed" | "batch_embed":
+                return read_google_embeddings(recording.body)
+            case kind:
+                return self._read(kind, recording.body + _missing_end(recording), recording.streamed)
 
     def read_reply(self, case: Case) -> Answer:
-        """The gateway's 200 in OpenAI's dialect."""
-        return self._read(case.recording, case.reply.body)
+        """The gateway's 200 in the caller's dialect."""
+        return self._read(case.asked.door.speaks, case.reply.body, case.recording.streamed)
 
-    def _read(self, recording: Recording, body: bytes) -> Answer:
-        if recording.kind == "embeddings":
-            return self._openai.read_embeddings(body)
-        return self._openai.read_chat(body, recording.streamed)
+    def _read(self, kind: str, body: bytes, streamed: bool) -> Answer:
+        match kind:
+            case "embeddings":
+                return self._openai.read_embeddings(body)
+            case "responses":
+                return self._responses.read(body, streamed)
+            case "messages":
+                return self._anthropic.read(body, streamed)
+            case "count_tokens":
+                return read_count(body)
+            case _:
+                return self._openai.read_chat(body, streamed)
 
     # --- answers
 
@@ -111,23 +138,30 @@ class Comparer:
         got = self.read_reply(case)
         yield from _equal("error", "", got.error)
         yield from _equal("cut", False, got.cut)
+        if case.recording.streamed:
+            yield from _equal("a good end", True, ends_well(reply.body))
+            yield from _equal("order of events", "", "" if case.own else disorder(case.asked.door, reply.body))
         yield from _equal("id", recorded.id or got.id, got.id)
         yield from _equal("model", recorded.model or got.model, got.model)
         yield from _compare_choices(case, recorded, got)
-        if case.recording.kind == "embeddings":
-            yield from _equal("vectors", recorded.vectors, got.vectors)
-        yield from _compare_usage(case, recorded, got, attempt)
-        yield from _compare_cost(case, recorded, attempt)
-        if case.passes_through:
-            yield from _compare_bytes(case)
-        yield from _compare_request(case)
+        yield from _equal("vectors", recorded.vectors, got.vectors)
+        yield from _equal("count", recorded.counted, got.counted)
+        if recorded.counted is None:
+            yield from _compare_usage(case, recorded, got, attempt)
+            yield from _compare_cost(case, recorded, attempt)
+        else:
+            yield from _equal("receipt.cost_nusd", 0, int(attempt.get("cost_nusd") or 0))
+        if case.own:
+            for found in differing_bytes(case.recording, case.asked, case.reply.body):
+                yield Difference(*found)
+        for found in differing_request(case.recording, case.asked, case.seat, case.reply.sent):
+            yield Difference(*found)
 
     # --- failures
 
     def _compare_failure(self, case: Case, recorded: Answer) -> Iterator[Difference]:
         """A 200 that says inside that it failed, or that ends too early."""
-        unreadable = recorded.cut or recorded.error_body is None
-        cls = "network" if unreadable else class_of_error(case.recording.provider, 200, recorded.error_body)
+        cls = self.class_of(case.recording)
         if not case.recording.streamed or case.reply.status != 200:
             # Also where content came before the failure, in one piece with it: nothing was delivered yet.
             yield from _compare_error(case, cls, 200)
@@ -135,10 +169,20 @@ class Comparer:
         yield from _equal("receipt.class", cls, case.attempts[-1].get("failure"))
         got = self.read_reply(case)
         yield from _equal("error in the stream", True, bool(got.error))
-        for index, choice in recorded.choices.items():
+        yield from _equal("a good end", False, ends_well(case.reply.body))
+        for index, choice in _comparable(case, recorded).items():
             said = got.choices.get(index, Choice())
             if not choice.text.startswith(said.text):
                 yield Difference(f"choices[{index}].text begins", choice.text, said.text)
+
+
+def _missing_end(recording: Recording) -> bytes:
+    """The blank line that a stream's last event lacks, if the event is whole: the packages would leave it out, the
+    gateway does not."""
+    if not recording.streamed or recording.body.endswith(b"\n\n"):
+        return b""
+    last = payloads(recording.body)[-1:]
+    return b"\n\n" if last and exact_json(last[0]) is not None else b""
 
 
 def _compare_error(case: Case, cls: str, status: int) -> Iterator[Difference]:
@@ -150,27 +194,79 @@ def _compare_error(case: Case, cls: str, status: int) -> Iterator[Difference]:
     if reply.status < 400 or not reply.raised:
         yield Difference("answer", "an error that the SDK raises", f"{reply.status} {reply.body[:SHOWN]!r}")
         return
-    if case.recording.provider in DIRECT and cls not in STOPS:
+    yield from _equal("raised", _raised(case.asked.door, reply.status), reply.raised)
+    yield from _compare_envelope(case)
+    if case.seat.fallbacks and cls not in STOPS:
         return  # The other route was tried and is replayed as down: the answer speaks of that one.
-    yield from _equal("error.code", CODES[cls], _own_code(reply.body))
+    yield from _equal("error.code", CODES[cls], own_code(reply.body))
     if cls in STOPS and status >= 400:
         yield from _equal("status", status, reply.status)
 
 
-def _own_code(body: bytes) -> Any:
+def _raised(door: Door, status: int) -> str:
+    """The class that the caller's package has for a status."""
+    own = {413: "RequestTooLargeError", 503: "ServiceUnavailableError", 504: "DeadlineExceededError",
+           529: "OverloadedError"} if door.speaks in ("messages", "count_tokens") else {}
+    shared = {400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError",
+              409: "ConflictError", 422: "UnprocessableEntityError", 429: "RateLimitError"}
+    return own.get(status) or shared.get(status) or ("InternalServerError" if status >= 500 else "APIStatusError")
+
+
+def _compare_envelope(case: Case) -> Iterator[Difference]:
+    """The form in which the caller's dialect says that it failed."""
+    value = exact_json(case.reply.body.decode("utf-8", "replace"))
+    error = value.get("error") if isinstance(value, dict) else None
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        yield Difference("error envelope", "an error object with a message", case.reply.body)
+        return
+    if case.asked.door.speaks in ("messages", "count_tokens"):
+        yield from _equal("error envelope.type", "error", value.get("type"))
+        if error.get("type") not in ANTHROPIC_TYPES:
+            yield Difference("error.type", "one of Anthropic's", error.get("type"))
+    elif case.asked.door.base.startswith("/api"):
+        yield from _equal("error.code", case.reply.status, error.get("code"))
+
+
+def own_code(body: bytes) -> Any:
+    """Ownkey's code in an error's body, where the dialect keeps it."""
     try:
         error = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
         return body[:SHOWN]
-    return (error.get("metadata") or {}).get("ownkey_code") or error.get("code")
+    return (error.get("metadata") or {}).get("ownkey_code") or error.get("ownkey_code") or error.get("code")
+
+
+def _comparable(case: Case, recorded: Answer) -> dict[int, Choice]:
+    """The recorded choices that the caller's dialect can say: Anthropic's answers are one."""
+    if case.own or case.asked.door.speaks != "messages" or not recorded.choices:
+        return recorded.choices
+    first = min(recorded.choices)
+    return {first: _as_message(recorded.choices[first])}
+
+
+def _as_message(choice: Choice) -> Choice:
+    """What Anthropic's dialect makes of a choice of another: a refusal is text under a stop reason of its own, which
+    also explains itself with it, and a call's input is always an object."""
+    calls = []
+    for call in choice.calls:
+        _, value = call.value()
+        arguments = call.arguments if isinstance(value, dict) else json.dumps({"INVALID_JSON": call.arguments})
+        calls.append(replace(call, arguments=arguments))
+    finish = "content_filter" if choice.refusal else choice.finish
+    if calls and finish == "stop":  # OpenAI says so where the caller forced a named tool.
+        finish = "tool_calls"
+    return replace(choice, text=choice.text + choice.refusal, calls=calls, finish=finish)
 
 
 def _compare_choices(case: Case, recorded: Answer, got: Answer) -> Iterator[Difference]:
-    yield from _equal("choices", sorted(recorded.choices), sorted(got.choices))
-    for index, choice in recorded.choices.items():
+    choices = _comparable(case, recorded)
+    yield from _equal("choices", sorted(choices), sorted(got.choices))
+    for index, choice in choices.items():
         said = got.choices.get(index, Choice())
         for name in ("text", "refusal", "reasoning", "finish"):
             yield from _equal(f"choices[{index}].{name}", getattr(choice, name), getattr(said, name))
+        if case.recording.provider in ("anthropic", "google"):
+            yield from _equal(f"choices[{index}].signatures", sorted(choice.signatures), sorted(said.signatures))
         yield from _equal(
             f"choices[{index}].calls", [c.value() for c in choice.calls], [c.value() for c in said.calls]
         )
@@ -188,7 +284,12 @@ def _compare_usage(
     case: Case, recorded: Answer, got: Answer, attempt: Mapping[str, Any]
 ) -> Iterator[Difference]:
     shown = recorded.tokens if not case.recording.streamed or case.asked.wants_usage else None
-    yield from _equal("usage for the caller", shown, got.tokens)
+    if not case.own and case.asked.door.speaks == "embeddings" and shown is None:
+        shown = got.tokens  # OpenAI's answers always have usage: where Google tells none, it is estimated.
+    if not case.own and case.asked.door.speaks == "messages" and got.tokens is not None:
+        yield from _equal("usage for the caller", _folded(shown or got.tokens), _folded(got.tokens))
+    else:
+        yield from _equal("usage for the caller", shown, got.tokens)
     if recorded.tokens is None:
         if attempt.get("basis") not in ("estimated", "unknown", "none"):
             yield Difference("receipt.basis", "no usage was reported", attempt.get("basis"))
@@ -196,9 +297,17 @@ def _compare_usage(
     yield from _equal("receipt.usage", recorded.tokens, tokens_of_receipt(attempt.get("usage") or {}))
 
 
+def _folded(tokens: Tokens) -> Tokens:
+    """In Anthropic's classes: no sound, and thinking is told apart from the output by few answers only."""
+    return replace(
+        tokens, input=tokens.input + tokens.audio_input, output=tokens.output + tokens.reasoning + tokens.audio_output,
+        reasoning=0, audio_input=0, audio_output=0,
+    )
+
+
 def tokens_of_receipt(usage: Mapping[str, Any]) -> Tokens:
     return Tokens(
-        input=usage.get("input", 0), cache_read=usage.get("cache_read", 0),
+        input=usage.get("input", 0), cache_read=usage.get("cache_read", 0) + usage.get("audio_cache_read", 0),
         written=usage.get("cache_write_5m", 0) + usage.get("cache_write_1h", 0), output=usage.get("output", 0),
         reasoning=usage.get("reasoning", 0), audio_input=usage.get("audio_input", 0),
         audio_output=usage.get("audio_output", 0),
@@ -209,7 +318,8 @@ def _compare_cost(case: Case, recorded: Answer, attempt: Mapping[str, Any]) -> I
     if recorded.tokens is None or recorded.report is None:
         return
     stated = attempt.get("cost_nusd")
-    got = None if stated is None else int(stated)
+    known = attempt.get("basis") != "unknown"  # What stands there otherwise is a bound, not a cost.
+    got = int(stated) if stated is not None and known else None
     recording = case.recording
     if recorded.cost_nusd is not None:
         yield from _equal("receipt.cost_nusd", recorded.cost_nusd, got)
@@ -217,69 +327,11 @@ def _compare_cost(case: Case, recorded: Answer, attempt: Mapping[str, Any]) -> I
         return
     if recording.provider == "openrouter":
         return
-    prices = (
-        list_price_nusd(recording.provider, recording.kind, model, recorded.report)
-        for model in (recorded.model, native_of(recording)) if model
-    )
-    listed = next((price for price in prices if price is not None), None)
+    listed = list_price_nusd(recording, recorded)
     if listed is None or got is None:
         yield from _equal("receipt.cost_nusd (list price)", listed, got)
     elif abs(listed - got) > max(1, listed * COST_TOLERANCE):
         yield Difference("receipt.cost_nusd (list price, 1%)", listed, got)
-
-
-# --- what passes through
-
-
-def _compare_bytes(case: Case) -> Iterator[Difference]:
-    if not case.recording.streamed:
-        yield from _equal("bytes", case.recording.body, case.reply.body)
-        return
-    recorded, got = payloads(case.recording.body), payloads(case.reply.body)
-    if recorded and recorded[-1] != "[DONE]":
-        # The end was supplied; an event that broke off after a whole answer goes to nobody.
-        recorded = [*recorded[:-1], *recorded[-1:][: exact_json(recorded[-1]) is not None], "[DONE]"]
-    if case.asked.wants_usage:
-        yield from _equal("events", recorded, got)
-        return
-    left = list(got)
-    for payload in recorded:
-        if left and left[0] == payload:
-            left.pop(0)
-        elif not _reports_usage(payload):
-            yield Difference("events", payload, left[:1])
-            return
-    yield from _equal("events", [], left)
-
-
-def _reports_usage(payload: str) -> bool:
-    try:
-        return bool(json.loads(payload).get("usage"))
-    except (ValueError, AttributeError):
-        return False
-
-
-def _compare_request(case: Case) -> Iterator[Difference]:
-    """What the upstream was asked: the recorded endpoint and model; the caller's own body where it passes through."""
-    if not case.seat.requests:
-        yield Difference("request", "one", "none")
-        return
-    recording, (target, got) = case.recording, case.seat.requests[-1]
-    body = got if isinstance(got, dict) else {}
-    if recording.provider == "google":
-        act = "streamGenerateContent?alt=sse" if recording.streamed else "generateContent"
-        yield from _equal("request.target", f"/models/{native_of(recording)}:{act}", target)
-        return
-    own = "/messages" if recording.provider == "anthropic" else "/chat/completions"
-    yield from _equal("request.target", "/embeddings" if recording.kind == "embeddings" else own, target)
-    yield from _equal("request.model", native_of(recording), body.get("model"))
-    yield from _equal("request.stream", recording.streamed, body.get("stream", False) is True)
-    if case.passes_through and isinstance(case.reply.sent, dict):
-        yield from _equal("request", _without_edits(case.reply.sent), _without_edits(body))
-
-
-def _without_edits(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name not in _EDITED}
 
 
 def _equal(field: str, recorded: Any, got: Any) -> Iterator[Difference]:

@@ -1,21 +1,28 @@
-"""Anthropic's answers read by the official anthropic package, in the words of the chat dialect.
+"""Anthropic's answers read by the official anthropic package, in the words of the chat dialect: what the provider
+recorded, and what the gateway answers in that dialect.
 
 The package accumulates streams; the mapping of stop reasons is the table of the product's documentation
 (docs/dialects, "stop"), written down here a second time on purpose.
 """
 
+import base64
 import json
+from decimal import Decimal
 from typing import Any
 
 import anthropic
 import httpx2
 
 from tools.fidelity.answers import Answer, Call, Tokens, exact_json, payloads
+from tools.fidelity.read_openai import cost_of
 
 FINISH = {
     "end_turn": "stop", "stop_sequence": "stop", "pause_turn": "stop", "max_tokens": "length",
     "model_context_window_exceeded": "length", "tool_use": "tool_calls", "refusal": "content_filter",
 }
+
+
+MARK = "ownkey.reasoning.v1:"
 
 
 class AnthropicReader:
@@ -40,7 +47,9 @@ class AnthropicReader:
             if not isinstance(value, dict) or value.get("type") != "message":
                 error = value.get("error") if isinstance(value, dict) else None
                 return Answer(error="not a message", error_body=error)
-            return _from_message(self._client.beta.messages.create(model="any", max_tokens=1, messages=[]))
+            answer = _from_message(self._client.beta.messages.create(model="any", max_tokens=1, messages=[]))
+            answer.cost_usd = _billed([body.decode("utf-8", "replace")])
+            return answer
         if starts := _second_start(body):
             return Answer(error=starts)
         snapshot: Any = None
@@ -56,6 +65,7 @@ class AnthropicReader:
         answer = Answer(cut=True) if snapshot is None else _from_message(snapshot)
         answer.error, answer.error_body = error, _inner(error_body)
         answer.cut = answer.cut and not error
+        answer.cost_usd = _billed(payloads(body))
         return answer
 
 
@@ -84,6 +94,9 @@ def _from_message(message: Any) -> Answer:
                 said.text += block.text or ""
             case "thinking":
                 said.reasoning += block.thinking or ""
+                said.signatures += _opened(block.signature)
+            case "redacted_thinking":
+                said.signatures += _opened(block.data)
             case "tool_use":
                 said.calls.append(Call(block.id, block.name, json.dumps(block.input)))
     said.finish = FINISH.get(message.stop_reason, "stop") if message.stop_reason else None
@@ -98,4 +111,31 @@ def _from_message(message: Any) -> Answer:
         reasoning=thinking or 0,
     )
     answer.report = {"model": message.model, "usage": usage.to_dict(mode="json")}
+    answer.tier = str(usage.service_tier or "")
     return answer
+
+
+def _opened(signature: str | None) -> list[str]:
+    """What another maker signed, out of Ownkey's envelope for it: a mark, then base64 of an entry of
+    `reasoning_details`, which may hold no signature. Anthropic's own are as they are."""
+    if not signature or not signature.startswith(MARK):
+        return [signature] if signature else []
+    entry = json.loads(base64.b64decode(signature.removeprefix(MARK), validate=True))
+    inside = entry.get("signature") or entry.get("data")
+    return [inside] if inside else []
+
+
+def _billed(texts: list[str]) -> Decimal | None:
+    """OpenRouter's bill, which it adds to the last usage object; from the JSON, where it is exact."""
+    billed = None
+    for value in map(exact_json, texts):
+        usage = value.get("usage") if isinstance(value, dict) else None
+        billed = (cost_of(usage) if isinstance(usage, dict) else None) or billed
+    return billed
+
+
+def read_count(body: bytes) -> Answer:
+    """A 200 body of count_tokens."""
+    value = exact_json(body.decode("utf-8", "replace"))
+    counted = value.get("input_tokens") if isinstance(value, dict) else None
+    return Answer(counted=counted) if isinstance(counted, int) else Answer(error="no count")

@@ -54,6 +54,8 @@ def read_google(body: bytes, streamed: bool) -> Answer:
 
 def _take_parts(said: Choice, content: Mapping[str, Any]) -> None:
     for part in content.get("parts") or []:
+        if part.get("thoughtSignature"):
+            said.signatures.append(part["thoughtSignature"])
         if "functionCall" in part:
             _take_call(said, part["functionCall"])
         elif part.get("thought"):
@@ -141,3 +143,20 @@ def tokens_of(counts: Mapping[str, Any]) -> Tokens:
 def _of_kind(counts: Mapping[str, Any], name: str, kind: str = "AUDIO") -> int:
     rows = counts.get(name) or []
     return sum(row.get("tokenCount") or 0 for row in rows if row.get("modality") == kind)
+
+
+def read_google_embeddings(body: bytes) -> Answer:
+    """A 200 body of batchEmbedContents."""
+    answer = Answer()
+    try:
+        value = json.loads(body)
+        rows = value["embeddings"]
+        answer.vectors = [[float(number) for number in row["values"]] for row in rows]
+    except (ValueError, KeyError, TypeError):
+        answer.error = "no vectors"
+        return answer
+    counts = value.get("usageMetadata") or {}
+    if isinstance(counts.get("promptTokenCount"), int):
+        answer.tokens = Tokens(input=counts["promptTokenCount"])
+        answer.report = {"usageMetadata": counts}
+    return answer

@@ -93,6 +93,9 @@ def _add(answer: Answer, choice: Any, part: Any) -> None:
     said.text += _text(part.content)
     said.refusal += part.refusal or ""
     said.reasoning += _text(getattr(part, "reasoning", None)) or _text(getattr(part, "reasoning_content", None))
+    for detail in getattr(part, "reasoning_details", None) or []:
+        mark = detail.get("signature") or detail.get("data") if isinstance(detail, dict) else None
+        said.signatures += [mark] if mark else []
     for position, call in enumerate(part.tool_calls or []):
         index = getattr(call, "index", None)
         index = position if index is None else index
@@ -102,6 +105,9 @@ def _add(answer: Answer, choice: Any, part: Any) -> None:
         known.id = known.id or call.id or ""
         known.name += (function.name if function else None) or ""
         known.arguments += (function.arguments if function else None) or ""
+        custom = getattr(call, "custom", None)
+        known.name += (custom.name if custom else None) or ""
+        known.arguments += (custom.input if custom else None) or ""
     if part.function_call is not None:
         if not said.calls:
             said.calls.append(Call())
@@ -157,8 +163,9 @@ def _take_usage(answer: Answer, value: Any) -> None:
     if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
         return
     answer.tokens = tokens_of(usage)
-    answer.cost_usd = _cost(usage)
+    answer.cost_usd = cost_of(usage)
     answer.report = {"model": value.get("model"), "usage": usage}
+    answer.tier = str(value.get("service_tier") or answer.tier)
 
 
 def tokens_of(usage: Any) -> Tokens:
@@ -173,6 +180,7 @@ def tokens_of(usage: Any) -> Tokens:
     read = min(given.get("cached_tokens") or 0, prompt)
     written = min(given.get("cache_write_tokens") or 0, prompt - read)
     heard, spoken = given.get("audio_tokens") or 0, made.get("audio_tokens") or 0
+    heard -= (given.get("cached_tokens_details") or {}).get("audio_tokens") or 0
     completion = usage.get("completion_tokens") or 0
     reasoning = made.get("reasoning_tokens") or 0
     if reasoning and usage.get("total_tokens") == prompt + completion + reasoning:
@@ -184,14 +192,15 @@ def tokens_of(usage: Any) -> Tokens:
     )
 
 
-def _cost(usage: Any) -> Decimal | None:
+def cost_of(usage: Any) -> Decimal | None:
     """OpenRouter's bill: `cost`, and what the customer's own provider bills where its key is used there."""
     cost = usage.get("cost")
     if cost is None:
         return None
     total = Decimal(cost)
     if usage.get("is_byok") is True:
-        upstream = (usage.get("cost_details") or {}).get("upstream_inference_cost")
+        details = usage.get("cost_details") or {}
+        upstream = details.get("upstream_inference_cost")
         if upstream is None:
             return None
         total += Decimal(upstream)

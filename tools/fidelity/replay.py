@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tools.fidelity.recordings import PROVIDERS, Recording
+from tools.fidelity.bodies import PROVIDERS, Recording
 
 PREFIXES = {
     "openrouter": "/openrouter/api/v1", "openai": "/openai/v1", "anthropic": "/anthropic/v1",

@@ -1,4 +1,6 @@
-"""The front door: sends a request to the data plane, the management API or the health checks, and to nothing else."""
+"""The front door: sends a request to the data plane, the management API, the browser's way back from OpenRouter or the
+health checks, and to nothing else.
+"""
 
 import logging
 from collections.abc import Awaitable, Callable, Collection
@@ -20,13 +22,14 @@ class FrontDoor:
     """`ready` returns None, or why this process cannot serve now. `allowed_hosts` empty: any Host header."""
 
     def __init__(
-        self, *, data_plane: App, manage: App, ready: Ready, allowed_hosts: Collection[str],
+        self, *, data_plane: App, manage: App, connect: App, ready: Ready, allowed_hosts: Collection[str],
         header_fields: int = MAX_HEADER_FIELDS, header_bytes: int = MAX_HEADER_BYTES,
     ) -> None:
         self._header_fields = header_fields
         self._header_bytes = header_bytes
         self._data_plane = data_plane
         self._manage = manage
+        self._connect = connect
         self._ready = ready
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
 
@@ -68,6 +71,8 @@ class FrontDoor:
             await _plain(send, 200 if why_not is None else 503, {"status": why_not or "ready"})
         elif path.startswith("/manage/"):
             await self._manage(scope, receive, send)
+        elif path.startswith("/connect/"):
+            await self._connect(scope, receive, send)
         else:
             await _plain(send, 404, {"error": {
                 "code": "unknown_endpoint", "message": "There is nothing at this path.",

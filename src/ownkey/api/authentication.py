@@ -33,8 +33,14 @@ class BearerAuthentication:
         values = [value for name, value in scope["headers"] if name == b"authorization"]
         return await self.check(values[0] if values else None, twice=len(values) > 1)
 
-    async def check(self, header: bytes | None, *, twice: bool) -> Principal:
-        """The same for a door that has read its headers already; `twice`: there was more than one."""
+    async def check(self, header: bytes | None, *, twice: bool, api_key: bytes | None = None) -> Principal:
+        """The same for a door that has read its headers already; `twice`: there was more than one. `api_key` is the
+        value of `x-api-key`, where Anthropic's clients put a token; both together must be one and the same."""
+        if api_key is not None:
+            own = b"Bearer " + api_key.strip()
+            if header is not None and header.partition(b" ")[2].strip() != api_key.strip():
+                raise invalid_token("Authorization and x-api-key hold two different tokens.")
+            header = own
         if header is None:
             raise invalid_token("No access token was sent.")
         if twice:

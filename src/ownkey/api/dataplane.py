@@ -6,7 +6,8 @@ Starlette is not on this path: routing here is one dictionary look-up, and every
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast, get_args
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -24,10 +25,10 @@ from ownkey.api.http import (
     Send,
     read_body,
 )
+from ownkey.api.model_lists import anthropic_models, openai_models, show_models
+from ownkey.api.openrouter_surface import OpenRouterSurface, Question
 from ownkey.api.statuses import STATUSES
 from ownkey.domain.errors import StoreError
-from ownkey.domain.money import NUSD_PER_USD
-from ownkey.domain.pricing import PriceBook
 from ownkey.domain.product import Product
 from ownkey.domain.refusals import Code, Refusal, Refused
 from ownkey.domain.wire import Endpoint, ErrorFields
@@ -38,13 +39,15 @@ from ownkey.gateway.complete import Gateway
 from ownkey.gateway.explain import Explainer
 from ownkey.gateway.ports import Directory, Prices
 
-_FORWARDED = {b"anthropic-beta": "anthropic-beta", b"x-openrouter-metadata": "x-openrouter-metadata"}
+_FORWARDED = {
+    b"anthropic-beta": "anthropic-beta", b"anthropic-version": "anthropic-version",
+    b"x-openrouter-metadata": "x-openrouter-metadata",
+}
 _ATTRIBUTION = {
     b"http-referer": "http-referer", b"x-title": "x-openrouter-title", b"x-openrouter-title": "x-openrouter-title",
     b"x-openrouter-categories": "x-openrouter-categories",
 }
 SETTLE_S = 5.0
-CREATED_S = 1_735_689_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,9 @@ class DataPlane:
     product: Product
     openai: Dialect
     openrouter: Dialect
+    anthropic: Dialect
+    openrouter_messages: Dialect
+    surface: OpenRouterSurface
     limits: DataPlaneLimits
 
 
@@ -79,12 +85,14 @@ class _Asked:
     """The headers that matter, read in one pass."""
 
     authorization: bytes | None = None
+    api_key: bytes | None = None
     twice: bool = False
     workspace: str | None = None
     task: str | None = None
     project: str | None = None
     conversation: str | None = None
     member: str | None = None
+    stream: str | None = None
     encoded: bool = False
     forwarded: dict[str, str] | None = None
 
@@ -92,6 +100,7 @@ class _Asked:
 _LABELS = {
     b"x-ownkey-workspace": "workspace", b"x-ownkey-task": "task", b"x-ownkey-project": "project",
     b"x-ownkey-conversation": "conversation", b"x-ownkey-member": "member",
+    b"x-ownkey-stream": "stream",
 }
 
 
@@ -101,6 +110,9 @@ def read_headers(headers: list[tuple[bytes, bytes]], attribution: bool) -> _Aske
         if name == b"authorization":
             asked.twice = asked.twice or asked.authorization is not None
             asked.authorization = value
+        elif name == b"x-api-key":
+            asked.twice = asked.twice or asked.api_key is not None
+            asked.api_key = value
         elif name.startswith(b"x-ownkey-"):
             label = _LABELS.get(name)
             if label is not None:
@@ -127,27 +139,41 @@ class DataPlaneApp:
         self._posts: Mapping[str, tuple[Dialect, Endpoint]] = {
             "/v1/chat/completions": (plane.openai, "chat"),
             "/v1/embeddings": (plane.openai, "embeddings"),
+            "/v1/responses": (plane.openai, "responses"),
+            "/v1/messages": (plane.anthropic, "messages"),
+            "/v1/messages/count_tokens": (plane.anthropic, "count_tokens"),
             "/api/v1/chat/completions": (plane.openrouter, "chat"),
             "/api/v1/embeddings": (plane.openrouter, "embeddings"),
+            "/api/v1/responses": (plane.openrouter, "responses"),
+            "/api/v1/messages": (plane.openrouter_messages, "messages"),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         plane = self._plane
         path: str = scope["path"]
         found = self._posts.get(path)
-        dialect = plane.openrouter if path.startswith("/api/") else plane.openai
+        dialect = self._dialect_of(path, found)
         reply = AsgiReply(send, plane.limits.client_stall_s)
         asked = read_headers(scope["headers"], path.startswith("/api/"))
+        if path.startswith("/v1/models") and "anthropic-version" in (asked.forwarded or {}):
+            dialect = plane.anthropic
         try:
-            principal = await plane.authentication.check(asked.authorization, twice=asked.twice)
+            principal = await plane.authentication.check(
+                asked.authorization, twice=asked.twice, api_key=asked.api_key
+            )
             if found is not None and scope["method"] == "POST":
                 await self._call(asked, principal, found[0], found[1], receive, reply)
             elif path == "/v1/explain" and scope["method"] == "POST":
-                await self._explain(asked, principal, receive, reply)
-            elif scope["method"] == "GET" and (
-                path in ("/v1/models", "/api/v1/models") or path.startswith("/v1/models/")
-            ):
-                await self._models(path, reply)
+                await self._explain(asked, principal, scope, receive, reply)
+            elif (answer := plane.surface.find(scope["method"], path)) is not None:
+                workspace = await self._workspace(asked, principal)
+                question = Question(path, scope.get("query_string", b""), principal, workspace)
+                await _json(reply, 200, await answer(question))
+            elif scope["method"] == "GET" and (path == "/v1/models" or path.startswith("/v1/models/")):
+                listed = anthropic_models if dialect is plane.anthropic else openai_models
+                await _json(reply, 200, show_models(
+                    listed(plane.product), path, scope.get("query_string", b""), paged=dialect is plane.anthropic
+                ))
             else:
                 raise Refused(self._unknown_endpoint(scope["method"], path, found is not None))
         except Refused as refused:
@@ -218,6 +244,7 @@ class DataPlaneApp:
                 conversation=asked.conversation, member=asked.member, headers=asked.forwarded or {},
             )
             try:
+                request.stream = _stream_mode(asked.stream)
                 request.body = await self._read(asked, receive)
             except Refused as refused:
                 await self._plane.gateway.refuse(request, refused.refusal, reply)
@@ -238,6 +265,14 @@ class DataPlaneApp:
                 self._by_workspace[workspace.id] = left
             else:
                 del self._by_workspace[workspace.id]
+
+    def _dialect_of(self, path: str, found: tuple[Dialect, Endpoint] | None) -> Dialect:
+        """The envelope that a refusal at this path comes in."""
+        if found is not None:
+            return found[0]
+        if "/v1/messages" in path:
+            return self._plane.anthropic
+        return self._plane.openrouter if path.startswith("/api/") else self._plane.openai
 
     async def _read(self, asked: _Asked, receive: Receive) -> bytes:
         limits = self._plane.limits
@@ -267,38 +302,27 @@ class DataPlaneApp:
                 "Try again shortly.", retry_after_s=1,
             ))
 
-    async def _explain(self, asked: _Asked, principal: Principal, receive: Receive, reply: AsgiReply) -> None:
+    async def _explain(
+        self, asked: _Asked, principal: Principal, scope: Scope, receive: Receive, reply: AsgiReply
+    ) -> None:
+        """Takes the body of any endpoint; `?endpoint=` says which, where the body alone does not."""
+        plane = self._plane
+        named = _named_endpoint(scope.get("query_string", b""))
         workspace = await self._workspace(asked, principal)
         body = await self._read(asked, receive)
+        endpoint = named or _endpoint_of(body, plane.product, asked.task)
+        dialect = plane.anthropic if endpoint in ("messages", "count_tokens") else plane.openai
         request = CallRequest(
-            principal, workspace, self._plane.openai, _endpoint_of(body, self._plane.product, asked.task), body,
-            task=asked.task, project=asked.project, conversation=asked.conversation, member=asked.member,
+            principal, workspace, dialect, endpoint, body, task=asked.task, project=asked.project,
+            conversation=asked.conversation, member=asked.member,
         )
         await _json(reply, 200, await self._plane.explainer.explain(request))
-
-    async def _models(self, path: str, reply: AsgiReply) -> None:
-        product, book = self._plane.product, self._plane.prices.current()
-        if path.startswith("/api/"):
-            await _json(reply, 200, {"data": openrouter_models(product, book)})
-            return
-        listed = openai_models(product)
-        if path == "/v1/models":
-            await _json(reply, 200, {"object": "list", "data": listed})
-            return
-        wanted = path.removeprefix("/v1/models/")
-        for model in listed:
-            if model["id"] == wanted:
-                await _json(reply, 200, model)
-                return
-        raise Refused(Refusal(
-            Code.UNKNOWN_MODEL, f"The model {wanted[:80]!r} is not listed here.", "GET /v1/models lists the models.",
-            param="model",
-        ))
 
     # --- no
 
     def _unknown_endpoint(self, method: str, path: str, wrong_method: bool) -> Refusal:
-        known = ", ".join(["GET /v1/models", "POST /v1/explain", *(f"POST {p}" for p in self._posts)])
+        known = ", ".join(["GET /v1/models", "POST /v1/explain", *(f"POST {p}" for p in self._posts),
+                           *(f"GET {p}" for p in self._plane.surface.paths)])
         what = f"{method} is not for this endpoint" if wrong_method else f"There is no endpoint {path[:80]}"
         return Refusal(Code.UNKNOWN_ENDPOINT, f"{what}.", f"Known: {known}.")
 
@@ -321,6 +345,32 @@ class DataPlaneApp:
         await reply.finish(dialect.encode_error(fields))
 
 
+def _stream_mode(wished: str | None) -> Literal["live", "whole"] | None:
+    match wished:
+        case None:
+            return None
+        case "live" | "whole":
+            return wished
+        case _:
+            raise Refused(Refusal(
+                Code.BAD_REQUEST, f"x-ownkey-stream says {wished[:20]!r}; there are live and whole.",
+                "Send live or whole, or leave the header out.", param="x-ownkey-stream",
+            ))
+
+
+def _named_endpoint(query: bytes) -> Endpoint | None:
+    wished = parse_qs(query.decode("latin-1")).get("endpoint", [""])[-1]
+    for endpoint in get_args(Endpoint):
+        if wished == endpoint:
+            return cast(Endpoint, endpoint)
+    if wished:
+        raise Refused(Refusal(
+            Code.BAD_REQUEST, f"There is no endpoint {wished[:40]!r} to explain.",
+            f"Use one of {', '.join(get_args(Endpoint))}, or leave it out.", param="endpoint",
+        ))
+    return None
+
+
 def _endpoint_of(body: bytes, product: Product, task: str | None) -> Endpoint:
     """Explain takes either body: a task's own endpoint, else embeddings where there is `input` and no messages."""
     try:
@@ -334,46 +384,6 @@ def _endpoint_of(body: bytes, product: Product, task: str | None) -> Endpoint:
     if name is not None and name in product.tasks:
         return product.tasks[name].endpoint
     return "embeddings" if "input" in parsed and "messages" not in parsed else "chat"
-
-
-def openai_models(product: Product) -> list[dict[str, Any]]:
-    """The deployment's models and `task:<name>` entries, in OpenAI's shape."""
-    names = [f"task:{name}" for name in product.tasks]
-    slugs = sorted({slug for task in product.tasks.values() for slug in task.models})
-    return [
-        {"id": name, "object": "model", "created": CREATED_S,
-         "owned_by": name.split("/")[0] if "/" in name else "ownkey"}
-        for name in [*names, *slugs]
-    ]
-
-
-def openrouter_models(product: Product, book: PriceBook) -> list[dict[str, Any]]:
-    """The price book's OpenRouter models, in OpenRouter's shape."""
-    listed = []
-    for (provider, model), price in book.prices.items():
-        if provider != "openrouter":
-            continue
-        listed.append({
-            "id": model, "canonical_slug": model, "name": model, "created": CREATED_S, "description": "",
-            "context_length": price.context_window,
-            "architecture": {"input_modalities": ["text"], "output_modalities": ["text"], "tokenizer": "Other",
-                             "modality": "text->text", "instruct_type": None},
-            "pricing": {
-                "prompt": _per_token(price.dearest("input")), "completion": _per_token(price.dearest("output")),
-            },
-            "top_provider": {"context_length": price.context_window,
-                             "max_completion_tokens": price.max_output_tokens, "is_moderated": False},
-            "per_request_limits": None, "supported_parameters": [],
-        })
-    return listed
-
-
-def _per_token(nusd_per_million: int | None) -> str:
-    """USD per token as decimal digits."""
-    if not nusd_per_million:
-        return "0"
-    whole, rest = divmod(nusd_per_million, NUSD_PER_USD * 1_000_000)
-    return f"{whole}.{rest:015d}".rstrip("0").rstrip(".")
 
 
 async def _json(reply: AsgiReply, status: int, value: Any) -> None:

@@ -90,9 +90,10 @@ class AsgiReply:
             return
         try:
             async with asyncio.timeout(self._stall_s):
+                # Noted when it is done: a keep-alive comment that is cancelled before leaves the head to the answer.
                 if self._head is not None and not self._started:
-                    self._started = True
                     await self._send(self._head)
+                    self._started = True
                 await self._send({"type": "http.response.body", "body": data, "more_body": more_body})
         except OSError:  # also a TimeoutError; ASGI servers may raise it for a caller who is gone
             self.gone = True

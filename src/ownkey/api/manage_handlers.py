@@ -6,6 +6,7 @@ from ownkey.api import manage_schemas as out
 from ownkey.api import manage_views as show
 from ownkey.api.authorisation import WORKSPACE_FIELDS, Right, forbidden, may
 from ownkey.api.manage_call import Call
+from ownkey.control.connect import ConnectWish
 from ownkey.control.credentials import CredentialView
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.control.tokens import NewToken, ShownToken
@@ -150,6 +151,13 @@ async def list_credentials(call: Call) -> out.CredentialsOut:
     )
 
 
+async def list_incidents(call: Call) -> out.IncidentsOut:
+    _check_platform(call)
+    query: out.LimitQuery = call.query
+    found = await call.desk.incidents.list(call.own, query.limit)
+    return out.IncidentsOut(incidents=[show.incident(view) for view in found])
+
+
 async def put_credential(call: Call) -> out.CredentialSaved:
     _check_platform(call)
     body: out.CredentialPut = call.body
@@ -161,6 +169,32 @@ async def put_credential(call: Call) -> out.CredentialSaved:
         message=saved.message, payer_sentence=await _sentence(call, await _reload(call)), replaced=saved.replaced,
         cleaned=list(saved.cleaned), warning=" ".join(saved.warnings) or None,
         credential=show.credential(saved.view),
+    )
+
+
+async def start_connect(call: Call) -> out.ConnectStarted:
+    _check_platform(call)
+    body: out.ConnectStart = call.body
+    started = await call.desk.connect.start(call.own, ConnectWish(
+        body.label, body.limit_usd, body.limit_reset or "", body.expires_at, body.callback_url, body.return_url,
+    ), call.actor)
+    return out.ConnectStarted(
+        authorization_url=started.authorization_url, callback_url=started.callback_url,
+        expires_at=show.iso(started.expires_at_ms),
+    )
+
+
+async def finish_connect(call: Call) -> out.ConnectFinished:
+    _check_platform(call)
+    body: out.ConnectFinish = call.body
+    found = await call.desk.connect.finish(
+        call.own, body.state, body.code, address=call.address, actor=call.actor
+    )
+    saved = found.saved
+    return out.ConnectFinished(
+        message=saved.message, payer_sentence=await _sentence(call, found.workspace), replaced=saved.replaced,
+        warning=" ".join(saved.warnings) or None, credential=show.credential(saved.view),
+        test=None if found.test is None else show.key_test(found.test), test_problem=found.test_problem or None,
     )
 
 

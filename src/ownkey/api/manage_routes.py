@@ -22,7 +22,11 @@ def _credential_routes(base: str, subject: Subject, prefix: str, whose: str) -> 
     """The same routes for a workspace's credentials and for the platform's."""
     disable = Right.DISABLE if subject is Subject.CREDENTIALS else _MANAGE
     one = f"{base}/{{provider}}"
+    incidents = f"{base.removesuffix('/credentials')}/incidents"
     return (
+        ManageRoute("GET", incidents, f"list_{prefix}incidents", subject, _READ, settings.list_incidents,
+                    f"Which of {whose} keys stopped working, since when and until when; newest first.",
+                    out.IncidentsOut, query=out.LimitQuery),
         ManageRoute("GET", base, f"list_{prefix}credentials", subject, _READ, settings.list_credentials,
                     f"Cards of {whose} provider keys, and who pays now.", out.CredentialsOut),
         ManageRoute("PUT", one, f"put_{prefix}credential", subject, _MANAGE, settings.put_credential,
@@ -39,6 +43,19 @@ def _credential_routes(base: str, subject: Subject, prefix: str, whose: str) -> 
         ManageRoute("DELETE", one, f"delete_{prefix}credential", subject, _MANAGE, settings.delete_credential,
                     "Disconnect: destroy the key. Cannot be undone.", out.CredentialChanged,
                     query=out.DisconnectQuery),
+    )
+
+
+def _connect_routes(base: str, subject: Subject, prefix: str, whose: str) -> tuple[ManageRoute, ...]:
+    """Fetching the OpenRouter key by signing in there, instead of pasting it."""
+    return (
+        ManageRoute("POST", f"{base}/connect/openrouter", f"start_{prefix}connect", subject, _MANAGE,
+                    settings.start_connect, f"Begin to connect {whose} OpenRouter account: the address to open.",
+                    out.ConnectStarted, out.ConnectStart, status=201, shows_once="authorization_url"),
+        ManageRoute("POST", f"{base}/connect/openrouter/finish", f"finish_{prefix}connect", subject, _MANAGE,
+                    settings.finish_connect,
+                    "Turn the code that OpenRouter sent into a saved and tested key; works once, for ten minutes.",
+                    out.ConnectFinished, out.ConnectFinish),
     )
 
 
@@ -85,7 +102,9 @@ ROUTES: tuple[ManageRoute, ...] = (
                 settings.revoke_service_token, "Revoke a service token for good.", out.Done),
     # credentials
     *_credential_routes(f"{_W}/credentials", Subject.CREDENTIALS, "", "the workspace's"),
+    *_connect_routes(_W, Subject.CREDENTIALS, "", "the workspace's"),
     *_credential_routes("/platform/credentials", Subject.DEPLOYMENT, "platform_", "the platform's"),
+    *_connect_routes("/platform", Subject.DEPLOYMENT, "platform_", "the platform's"),
     # tasks and caps
     ManageRoute("GET", f"{_W}/features", "list_features", Subject.TASK_SWITCHES, _READ, figures.list_features,
                 "Tasks with their switches and settings.", out.FeaturesOut),

@@ -78,6 +78,31 @@ class CredentialPut(Request):
     save_anyway: Annotated[bool, Meta(description="Store unverified if the provider cannot be reached.")] = False
 
 
+class ConnectStart(Request):
+    """Ask OpenRouter for a key by signing in there. All fields are optional."""
+
+    label: Annotated[str, Meta(max_length=200, description="What people call this key, here and at OpenRouter.")] = ""
+    limit_usd: Annotated[str, Meta(description="A spend limit of the key at OpenRouter, in US dollars.")] = ""
+    limit_reset: Annotated[
+        Literal["daily", "weekly", "monthly"] | None, Meta(description="When that limit starts anew; null: never.")
+    ] = None
+    expires_at: Annotated[str, Meta(description="When the key ends; empty: never.")] = ""
+    callback_url: Annotated[str, Meta(
+        max_length=2_000,
+        description="Where OpenRouter sends the browser with `code` and `state`; empty: to this server.",
+    )] = ""
+    return_url: Annotated[str, Meta(
+        max_length=2_000, description="Your page that this server then sends the browser to; one of `return_urls`.",
+    )] = ""
+
+
+class ConnectFinish(Request):
+    """What OpenRouter sent to your callback_url."""
+
+    state: Annotated[str, Meta(max_length=200)]
+    code: Annotated[str, Meta(max_length=2_000, description="Empty: the person did not approve.")] = ""
+
+
 class CredentialTest(Request):
     """The typed key, or (without one) the saved key."""
 
@@ -182,6 +207,29 @@ class CredentialOut(Answer):
     health_signal: str | None = None
     version: int | None = None
     saved_at: Time | None = None
+    health_since: Time | None = None
+    next_probe_at: Annotated[
+        Time | None, Meta(description="When an unhealthy key is looked at again, or tried by one call.")
+    ] = None
+    expires_at: Annotated[Time | None, Meta(description="The key's own end, where its provider tells it.")] = None
+
+
+class IncidentOut(Answer):
+    """A key that stopped working: since when, and until when (null: it is still so)."""
+
+    id: int
+    provider: ProviderName
+    hint: str | None
+    label: str | None
+    cause: Annotated[str, Meta(description="rejected, no_funds or undecryptable.")]
+    signal: str
+    sentence: str
+    opened_at: Time
+    closed_at: Time | None
+
+
+class IncidentsOut(Answer):
+    incidents: list[IncidentOut]
 
 
 class WorkspaceOut(Answer):
@@ -264,6 +312,14 @@ class CredentialSaved(Answer):
     credential: CredentialOut
 
 
+class ConnectStarted(Answer):
+    authorization_url: Annotated[str, Meta(
+        description="Open it in the person's browser. It works once; null where an Idempotency-Key is repeated.",
+    )] | None
+    callback_url: str
+    expires_at: Time
+
+
 class CredentialChanged(Answer):
     message: str
     payer_sentence: str
@@ -298,6 +354,19 @@ class TestOut(Answer):
     limit_reset: str | None
     expires_at: str | None
     receipt: str | None
+
+
+class ConnectFinished(Answer):
+    """The key is saved. `test` is what its Test found; null where it could not be run, and then `test_problem` says
+    why."""
+
+    message: str
+    payer_sentence: str
+    replaced: bool
+    warning: str | None
+    credential: CredentialOut
+    test: TestOut | None
+    test_problem: str | None
 
 
 class FeatureOut(Answer):

@@ -7,6 +7,7 @@ from typing import Any
 from ownkey.api import manage_schemas as out
 from ownkey.control.credentials import CredentialView
 from ownkey.control.features import FeatureView
+from ownkey.control.incidents import IncidentView
 from ownkey.control.key_test import KeyTestResult
 from ownkey.control.problems import invalid
 from ownkey.control.receipts import Meter, Spend
@@ -98,7 +99,17 @@ def credential(view: CredentialView) -> out.CredentialOut:
         card.hint, card.label, card.status = saved.hint, saved.label, saved.status
         card.health, card.health_signal, card.version = saved.health, saved.health_signal, saved.version
         card.saved_at = iso(saved.created_at_ms)
+        card.health_since = iso(saved.health_at_ms) if saved.health_at_ms else None
+        card.next_probe_at = iso(saved.next_probe_ms) if saved.next_probe_ms else None
+        card.expires_at = iso_or_none(saved.expires_at_ms)
     return card
+
+
+def incident(view: IncidentView) -> out.IncidentOut:
+    return out.IncidentOut(
+        id=view.id, provider=view.provider, hint=view.hint, label=view.label, cause=view.cause, signal=view.signal,
+        sentence=view.sentence, opened_at=iso(view.opened_at_ms), closed_at=iso_or_none(view.closed_at_ms),
+    )
 
 
 def usd_or_none(amount_nusd: int | None) -> str | None:

@@ -75,6 +75,29 @@ def list_credentials(
     output.emit(found, as_json, human)
 
 
+@credential_app.command("incidents")
+def list_incidents(
+    workspace: WorkspaceOption = None, platform: PlatformFlag = False, as_json: JsonFlag = False
+) -> None:
+    """List keys that stopped working: why, since when, and until when."""
+    with Connection() as api:
+        base = _base(api, workspace, platform).removesuffix("/credentials")
+        found = api.manage("GET", f"{base}/incidents")
+
+    def human(page: dict[str, Any]) -> None:
+        output.table(
+            ("provider", "key", "cause", "signal", "since", "until"),
+            [(i["provider"], i["hint"], i["cause"], i["signal"], i["opened_at"], i["closed_at"] or "open")
+             for i in page["incidents"]],
+            empty="No incidents.",
+        )
+        for incident in page["incidents"]:
+            if incident["closed_at"] is None:
+                output.say(f"! {incident['sentence']}")
+
+    output.emit(found, as_json, human)
+
+
 @credential_app.command("add", context_settings=_TAKES_MORE)
 def add_credential(
     context: typer.Context,
@@ -122,12 +145,13 @@ def check_credential(
         base = _base(api, workspace, platform)
         body = {"key": read_key(provider)} if typed else {}
         found = api.manage("POST", f"{base}/{segment(provider)}/test", body)
-    output.emit(found, as_json, _show_test)
+    output.emit(found, as_json, show_test)
     if found["outcome"] in ("wrong_kind", "rejected", "unreachable"):
         raise typer.Exit(1)
 
 
-def _show_test(row: dict[str, Any]) -> None:
+def show_test(row: dict[str, Any]) -> None:
+    """What a Test found."""
     output.say(f"{row['outcome']}: {row['sentence']}")
     if row["fix"]:
         output.say(f"Fix: {row['fix']}")
@@ -137,6 +161,7 @@ def _show_test(row: dict[str, Any]) -> None:
     output.fields({
         "paid call": row["paid_call"], "cost": f"US${row['cost_usd']}" if row["cost_usd"] else None,
         "key's limit left": f"US${row['limit_left_usd']}" if row["limit_left_usd"] else None,
+        "limit resets": row["limit_reset"], "key expires": row["expires_at"],
         "receipt": row["receipt"],
     })
 

@@ -10,6 +10,7 @@ import typer
 
 import ownkey
 from ownkey.cli import figures, machine
+from ownkey.cli.connect import connect_app
 from ownkey.cli.figures import cap_app, credits_app, feature_app
 from ownkey.cli.keys import credential_app
 from ownkey.cli.people import member_app, project_app, token_app, workspace_app
@@ -52,6 +53,7 @@ def make_app() -> typer.Typer:
     app.add_typer(member_app, name="member")
     app.add_typer(token_app, name="token")
     app.add_typer(credential_app, name="credential")
+    app.add_typer(connect_app, name="connect")
     app.add_typer(cap_app, name="cap")
     app.add_typer(feature_app, name="feature")
     app.add_typer(credits_app, name="credits")

@@ -16,6 +16,8 @@ OPTIONS: Final[Mapping[str, str]] = {
     "on_direct_auth_failure": "--on-direct-auth-failure",
     "projects": "--project",
     "save_anyway": "--save-anyway",
+    "limit_reset": "--limit-reset",
+    "limit_usd": "--limit",
     "scopes": "--scope",
     "tasks": "--task",
     "threshold_percent": "--threshold",

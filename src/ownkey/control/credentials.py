@@ -5,15 +5,17 @@ Save re-validates for free. What a customer typed is never repeated: not in an a
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from ownkey.control import ports
-from ownkey.control.key_test import KeyTest, KeyTestResult, Outcome, check_provider, health_after
+from ownkey.control.key_test import KeyTest, KeyTestResult, Outcome, check_provider, evidence_of
 from ownkey.control.ports import Actor, Clock, Sealer
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.control.workspaces import check_name
 from ownkey.domain.credentials import AcceptedCredential, CredentialFormError, accept_credential
 from ownkey.domain.exchange import Origin
+from ownkey.domain.health import KEY_LIMIT, is_confirmed, is_unhealthy, judge
 from ownkey.domain.product import Product
 from ownkey.domain.receipts import provider_name
 from ownkey.domain.workspace import (
@@ -86,14 +88,24 @@ class CredentialControl:
 
     async def save(
         self, workspace: WorkspaceState, provider: str, typed: str, *, label: str, save_anyway: bool, address: str,
-        actor: Actor,
+        actor: Actor, fetched: bool = False,
     ) -> Saved:
-        """Adds or replaces; an older credential stays in service until this returns. Raises Problem."""
+        """Adds or replaces; an older credential stays in service until this returns. Raises Problem.
+
+        `fetched`: the provider handed the key out itself a moment ago, so it counts as no attempt to try out keys.
+        """
         check_provider(self._product, provider)
         accepted = _accept(provider, typed)
         name = check_name("label", label) if label else ""
-        check = await self._key_test.check_candidate(workspace, provider, accepted, address=address)
-        self._refuse_unfit(provider, check, save_anyway)
+        check = await self._key_test.check_candidate(
+            workspace, provider, accepted, address=address, typed=not fetched
+        )
+        try:
+            self._refuse_unfit(provider, check, save_anyway)
+        except Problem:
+            # A refused Save has tested a key all the same.
+            await self._key_test.audit(workspace, provider, accepted, check, actor)
+            raise
         before = workspace.credentials.get(provider)
         verified = check.outcome is not Outcome.UNREACHABLE
         if not verified and not _looks_right(accepted) and before is not None and before.health is Health.OK:
@@ -170,17 +182,23 @@ class CredentialControl:
         credential_id = self._clock.new_id("cred") if before is None else before.id
         version = 1 if before is None else before.version + 1
         origin = str(self._origins[provider])
-        health, wait_ms = health_after(check.outcome) or (Health.UNKNOWN, 0)
-        return Credential(
+        credential = Credential(
             id=credential_id, workspace_id=workspace.id, provider=provider, version=version, origin=origin,
             hint=accepted.hint, label=label or ("" if before is None else before.label),
-            status=CredentialStatus.ENABLED, health=health,
+            status=CredentialStatus.ENABLED, health=Health.UNKNOWN,
             sealed=self._sealer.seal(
                 workspace.id, workspace.dek, provider, credential_id, version, origin, accepted
             ),
             fingerprint=self._sealer.fingerprint(workspace.id, workspace.dek, accepted),
-            created_at_ms=now, health_signal=f"save: {check.outcome.value}", health_at_ms=now,
-            next_probe_ms=now + wait_ms if wait_ms else 0,
+            created_at_ms=now, health_signal=f"test: {check.outcome.value}", health_at_ms=now,
+        )
+        evidence = evidence_of(check, now)
+        judged = None if evidence is None else judge(credential, evidence)
+        if evidence is None or judged is None:
+            return credential
+        return replace(
+            credential, health=judged.health, health_signal=judged.signal, next_probe_ms=judged.next_probe_ms,
+            probe_failures=judged.probe_failures, expires_at_ms=evidence.expires_at_ms,
         )
 
 
@@ -205,7 +223,7 @@ def _card_state(
         return CardState.PARKED
     if tenant and provider != "openrouter" and "openrouter" not in workspace.credentials:
         return CardState.WAITING
-    if credential.health in (Health.REJECTED, Health.NO_FUNDS):
+    if is_unhealthy(credential):
         return CardState.UNHEALTHY
     return CardState.CONNECTED
 
@@ -222,18 +240,42 @@ def _card_sentence(
             f"{plan} does not include calls with an own key; the key is kept and works once the add-on is bought or "
             "the plan includes it."
         )
-    signal = "" if credential is None else credential.health_signal
     return {
         CardState.EMPTY: f"No {name} API key is saved.",
         CardState.UNDECRYPTABLE: "We cannot open the saved key: our fault. Paste it again, or disconnect it.",
         CardState.DISABLED: "Stored and not used, until it is enabled again.",
         CardState.PARKED: parked,
         CardState.WAITING: "Waiting for your OpenRouter key: saved and inactive until one is connected.",
-        CardState.UNHEALTHY: f"{name} refused this key ({signal}); calls skip it until it tests well again.",
+        CardState.UNHEALTHY: "" if credential is None else unhealthy_sentence(credential),
         CardState.CONNECTED: (
             f"Saved, unverified: {name} could not be asked. Test it." if unverified else "Connected and in use."
         ),
     }[state]
+
+
+def unhealthy_sentence(credential: Credential) -> str:
+    """What failed, since when, what calls do meanwhile, and when it is looked at again."""
+    name, since = provider_name(credential.provider), clock_text(credential.health_at_ms)
+    again = clock_text(credential.next_probe_ms)
+    if not is_confirmed(credential):
+        return (
+            f"{name} refused a call with this key ({credential.health_signal}); it is being checked, and calls skip it."
+        )
+    if credential.health is Health.REJECTED:
+        return (
+            f"{name} has refused this key since {since} ({credential.health_signal}); calls skip it. It is checked "
+            f"again at {again}."
+        )
+    looks = "It is looked at" if credential.health_signal == KEY_LIMIT else "One call tries it"
+    return (
+        f"The {name} account behind this key is out of funds since {since} ({credential.health_signal}); calls skip "
+        f"it. {looks} again at {again}."
+    )
+
+
+def clock_text(at_ms: int) -> str:
+    """1_764_547_200_000 → "2025-12-01 00:00 UTC"."""
+    return datetime.fromtimestamp(at_ms // 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _looks_right(accepted: AcceptedCredential) -> bool:

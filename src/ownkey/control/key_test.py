@@ -14,20 +14,21 @@ from ownkey.control import ports
 from ownkey.control.live_probe import LiveProbe, ProbeKey, ProbeOutcome, ProbeTarget
 from ownkey.control.pace import KeyTestPace
 from ownkey.control.ports import Actor, Books, Clock, Opener, Sealer
-from ownkey.control.probes import AuthProber, KeyFacts
+from ownkey.control.probes import AuthProber, KeyFacts, moment_ms
 from ownkey.control.problems import Problem, ProblemCode, suggest
 from ownkey.domain.credentials import AcceptedCredential, CredentialFormError, accept_credential
-from ownkey.domain.failures import Failure, FailureClass
+from ownkey.domain.failures import Failure, FailureClass, find_reset_ms
+from ownkey.domain.health import KEY_LIMIT, Evidence, Sign, limit_resets_at_ms
 from ownkey.domain.models import native_id, normalize_requested
 from ownkey.domain.money import format_usd
 from ownkey.domain.product import Product, Task
 from ownkey.domain.receipts import KEY_TEST, Basis, CapView, Receipt, add_usage, provider_name
 from ownkey.domain.routing import Funding, code_for
-from ownkey.domain.workspace import Credential, Health, WorkspaceState
+from ownkey.domain.workspace import Credential, WorkspaceState
 
 TEST_SECONDS = 15.0
-REPROBE_AUTH_MS = 5 * 60_000
-REPROBE_FUNDS_MS = 15 * 60_000
+REACH_SECONDS = 4.0
+"""The list of models decides nothing alone: it may not take the live call's time."""
 
 
 class Outcome(StrEnum):
@@ -52,7 +53,8 @@ class TaskReach:
 @dataclass(frozen=True, slots=True)
 class KeyTestResult:
     """`sentence` says what was found and `fix` what to do about it. `paid_call` is "answered", "failed" or why it
-    was skipped. Amounts are nano-USD, None where the provider does not tell them."""
+    was skipped. Amounts are nano-USD, None where the provider does not tell them. `proved` is how far the key came:
+    "accepted" by its provider, or "answered" with content. `funds_reset_ms` is when a lack of funds ends by itself."""
 
     provider: str
     outcome: Outcome
@@ -69,17 +71,19 @@ class KeyTestResult:
     limit_nusd: int | None = None
     limit_left_nusd: int | None = None
     limit_reset: str | None = None
+    funds_reset_ms: int | None = None
     expires_at: str | None = None
     receipt: str | None = None
+    proved: Literal["", "accepted", "answered"] = ""
 
 
 @dataclass(slots=True)
 class _Finding:
-    """What the steps have shown so far."""
+    """What the steps have shown so far. `step` is "key" until the provider has accepted the key, then "call"."""
 
     facts: KeyFacts = KeyFacts()  # noqa: RUF009 - a frozen value
     failure: Failure | None = None
-    step: str = ""
+    step: Literal["key", "call"] = "key"
     probes: tuple[ProbeOutcome, ...] = ()
     skipped: str = ""
 
@@ -89,7 +93,7 @@ class KeyTest:
 
     def __init__(
         self, store: ports.Credentials, sealer: Sealer, opener: Opener, prober: AuthProber, live: LiveProbe,
-        books: Books, pace: KeyTestPace, clock: Clock, product: Product,
+        books: Books, pace: KeyTestPace, clock: Clock, product: Product, seconds: float = TEST_SECONDS,
     ) -> None:
         self._store = store
         self._sealer = sealer
@@ -100,6 +104,7 @@ class KeyTest:
         self._pace = pace
         self._clock = clock
         self._product = product
+        self._seconds = seconds
 
     async def run(
         self, workspace: WorkspaceState, provider: str, typed: str | None, *, address: str, actor: Actor,
@@ -132,18 +137,42 @@ class KeyTest:
         return replace(result, hint=key.hint, cleaned=cleaned)
 
     async def check_candidate(
-        self, workspace: WorkspaceState, provider: str, accepted: AcceptedCredential, *, address: str
+        self, workspace: WorkspaceState, provider: str, accepted: AcceptedCredential, *, address: str,
+        typed: bool = True,
     ) -> KeyTestResult:
-        """The free part, as Save needs it: form is done, then authentication. Raises Problem."""
-        fingerprint = self._sealer.fingerprint(workspace.id, workspace.dek, accepted)
-        self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms())
+        """The free part, as Save needs it: form is done, then authentication and reach. Raises Problem.
+
+        `typed` false: the provider itself has just handed out this key, so nobody is trying out keys.
+        """
+        if typed:
+            fingerprint = self._sealer.fingerprint(workspace.id, workspace.dek, accepted)
+            self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms())
         finding = await self._ask(provider, ProbeKey(accepted.secret, "", "", accepted.hint), self._deadline())
-        return replace(self._judge(provider, finding, ()), hint=accepted.hint)
+        return replace(self._judge(provider, finding, self._reach(provider, finding)), hint=accepted.hint)
+
+    async def audit(
+        self, workspace: WorkspaceState, provider: str, accepted: AcceptedCredential, result: KeyTestResult,
+        actor: Actor,
+    ) -> None:
+        """A typed key was tested and not saved: the log keeps its fingerprint."""
+        fingerprint = self._sealer.fingerprint(workspace.id, workspace.dek, accepted)
+        await self._audit(workspace, provider, fingerprint, False, result, actor)
+
+    async def _audit(
+        self, workspace: WorkspaceState, provider: str, fingerprint: bytes, saved: bool, result: KeyTestResult,
+        actor: Actor,
+    ) -> None:
+        await self._store.save_audit(
+            workspace.id, "credential.tested", f"credential:{provider}", None,
+            {"outcome": result.outcome.value, "fingerprint": fingerprint.hex(), "saved": saved},
+            at_ms=self._clock.now_ms(), actor=actor,
+        )
 
     def _open(self, workspace: WorkspaceState, saved: Credential) -> ProbeKey:
         try:
             secret = self._opener.open(workspace, saved)
         except ValueError as error:
+            self._store.mark_undecryptable(saved, self._clock.now_ms())
             raise Problem(
                 ProblemCode.CONFLICT, "The saved key cannot be opened: our fault, and the operator knows.",
                 "Paste the key again and save it.", flow=f"credential:{saved.provider}",
@@ -151,16 +180,21 @@ class KeyTest:
         return ProbeKey(secret, saved.id, saved.label, saved.hint)
 
     def _deadline(self) -> float:
-        return self._clock.monotonic() + TEST_SECONDS
+        return self._clock.monotonic() + self._seconds
 
     async def _ask(self, provider: str, key: ProbeKey, deadline: float) -> _Finding:
+        """Authentication, and then what the key reaches, where that is free."""
         answer = await self._prober.ask(provider, key.secret, deadline)
-        if isinstance(answer, KeyFacts):
-            return _Finding(facts=answer)
-        # A restricted OpenAI key may not list models and yet run them: only the live call can tell.
-        if answer.cls is FailureClass.SCOPE:
-            return _Finding()
-        return _Finding(failure=answer, step="key")
+        if isinstance(answer, Failure):
+            # A restricted OpenAI key may not list models and yet run them: only the live call can tell.
+            if answer.cls is FailureClass.SCOPE:
+                return _Finding(step="call")
+            return _Finding(failure=answer)
+        if answer.management or answer.exhausted:
+            return _Finding(facts=answer, step="call")
+        soon = min(deadline, self._clock.monotonic() + REACH_SECONDS)
+        reached = await self._prober.reach(provider, key.secret, answer, soon)
+        return _Finding(facts=reached if isinstance(reached, KeyFacts) else answer, step="call")
 
     async def _test(
         self, workspace: WorkspaceState, provider: str, key: ProbeKey, token_id: str
@@ -169,13 +203,8 @@ class KeyTest:
         finding = await self._ask(provider, key, deadline)
         if finding.failure is not None or finding.facts.management or finding.facts.exhausted:
             return self._judge(provider, finding, self._reach(provider, finding))
-        reached = await self._prober.reach(provider, key.secret, finding.facts, deadline)
-        if isinstance(reached, KeyFacts):
-            finding.facts = reached
         call_id = self._clock.new_id("rcpt")
         finding.probes = await self._call_live(workspace, provider, key, finding, call_id, deadline)
-        finding.failure = next((probe.failure for probe in finding.probes if probe.failure is not None), None)
-        finding.step = "call"
         receipt = await self._write_receipt(workspace, provider, finding, call_id, token_id)
         return replace(self._judge(provider, finding, self._reach(provider, finding)), receipt=receipt)
 
@@ -206,7 +235,7 @@ class KeyTest:
             ProbeTarget(kind, slug, native)
             for task in self._product.tasks.values() if task.endpoint == kind
             for slug in task.models
-            if (native := self._native(provider, slug)) is not None
+            if (native := self._native(provider, slug, kind)) is not None
             and (kind == "embeddings" or _is_listed(facts.models, slug, native) is not False)
         ]
         return min(targets, key=lambda target: self._rank(provider, target), default=None)
@@ -217,16 +246,19 @@ class KeyTest:
             return True, 0, target.slug
         return False, (price.dearest("input") or 0) + (price.dearest("output") or 0), target.slug
 
-    def _native(self, provider: str, slug: str) -> str | None:
+    def _native(self, provider: str, slug: str, endpoint: str) -> str | None:
+        """The provider's own id; None where calls for this model never go to it."""
         if provider == "openrouter":
             return slug
+        if endpoint == "embeddings" and provider not in self._product.direct_embeddings:
+            return None
         found = native_id(slug, self._product.model_ids)
         return found[1] if found is not None and found[0] == provider else None
 
     def _reach(self, provider: str, finding: _Finding) -> tuple[TaskReach, ...]:
         rows = []
         for task in self._product.tasks.values():
-            slug = next((slug for slug in task.models if self._native(provider, slug) is not None), None)
+            slug = next((s for s in task.models if self._native(provider, s, task.endpoint) is not None), None)
             if slug is not None:
                 rows.append(self._reach_of(provider, task, slug, finding))
         return tuple(rows)
@@ -239,9 +271,11 @@ class KeyTest:
                 if probe.failure.cls in (FailureClass.SCOPE, FailureClass.MODEL_MISSING):
                     return TaskReach(task.name, slug, "refused", probe.failure.message or probe.failure.signal)
                 return TaskReach(task.name, slug, "not_tested", probe.failure.signal)
-        native = self._native(provider, slug)
+        native = self._native(provider, slug, task.endpoint)
         assert native is not None
-        listed = None if task.endpoint == "embeddings" else _is_listed(finding.facts.models, slug, native)
+        # OpenRouter's list for a key has its chat models only.
+        unlisted = provider == "openrouter" and task.endpoint == "embeddings"
+        listed = None if unlisted else _is_listed(finding.facts.models, slug, native)
         if listed is None:
             return TaskReach(task.name, slug, "not_tested", "only a call can tell")
         if listed:
@@ -261,8 +295,13 @@ class KeyTest:
             latency_ms=None if chat is None else chat.latency_ms,
             cost_nusd=None if not costs or None in costs else sum(cost for cost in costs if cost is not None),
             paid_call=_paid_call(finding), limit_nusd=facts.limit_nusd, limit_left_nusd=facts.limit_left_nusd,
-            limit_reset=facts.limit_reset, expires_at=facts.expires_at,
+            limit_reset=facts.limit_reset, funds_reset_ms=self._funds_reset_ms(finding),
+            expires_at=facts.expires_at, proved=_proved(finding),
         )
+
+    def _funds_reset_ms(self, finding: _Finding) -> int | None:
+        funds = next((f for f in _failures(finding) if f.cls is FailureClass.FUNDS), None)
+        return None if funds is None else find_reset_ms(funds, self._clock.now_ms())
 
     async def _write_receipt(
         self, workspace: WorkspaceState, provider: str, finding: _Finding, call_id: str, token_id: str
@@ -298,34 +337,34 @@ class KeyTest:
         self, workspace: WorkspaceState, provider: str, saved: Credential | None, fingerprint: bytes,
         result: KeyTestResult, actor: Actor,
     ) -> None:
-        now = self._clock.now_ms()
-        await self._store.save_audit(
-            workspace.id, "credential.tested", f"credential:{provider}", None,
-            {"outcome": result.outcome.value, "fingerprint": fingerprint.hex(), "saved": saved is not None},
-            at_ms=now, actor=actor,
-        )
-        found = health_after(result.outcome)
-        if saved is not None and found is not None and found[0] is not saved.health:
-            health, wait_ms = found
-            await self._store.set_credential_health(
-                workspace.id, saved.id, health, f"test: {result.outcome.value}", now + wait_ms if wait_ms else 0,
-                at_ms=now,
-            )
+        await self._audit(workspace, provider, fingerprint, saved is not None, result, actor)
+        evidence = evidence_of(result, self._clock.now_ms())
+        if saved is not None and evidence is not None:
+            await self._store.note_health(workspace.id, saved.id, saved.version, evidence)
 
 
-def health_after(outcome: Outcome) -> tuple[Health, int] | None:
-    """A saved credential's health after a Test, and the wait until the next probe; None: nothing was learnt."""
-    match outcome:
-        case Outcome.WORKS | Outcome.RESTRICTED:
-            return Health.OK, 0
-        case Outcome.WORKS_NO_BALANCE:
-            return Health.NO_FUNDS, REPROBE_FUNDS_MS
+def evidence_of(result: KeyTestResult, at_ms: int) -> Evidence | None:
+    """What a Test, or Save's check, says about the key's health; None: nothing was learnt."""
+    signal, expires = f"test: {result.outcome.value}", moment_ms(result.expires_at)
+    match result.outcome:
         case Outcome.REJECTED | Outcome.WRONG_KIND:
-            return Health.REJECTED, REPROBE_AUTH_MS
-        case Outcome.UNREACHABLE:
-            return None
+            return Evidence(Sign.REJECTED, signal, at_ms)
+        case Outcome.WORKS_NO_BALANCE if result.limit_left_nusd == 0:
+            return Evidence(
+                Sign.NO_FUNDS, KEY_LIMIT, at_ms, resets_at_ms=limit_resets_at_ms(result.limit_reset, at_ms), free=True,
+                expires_at_ms=expires,
+            )
+        case Outcome.WORKS_NO_BALANCE:
+            return Evidence(
+                Sign.NO_FUNDS, signal, at_ms, resets_at_ms=result.funds_reset_ms, expires_at_ms=expires
+            )
+        case Outcome.WORKS | Outcome.RESTRICTED | Outcome.UNREACHABLE:
+            if not result.proved:
+                return None
+            sign = Sign.ANSWERED if result.proved == "answered" else Sign.ACCEPTED
+            return Evidence(sign, signal, at_ms, expires_at_ms=expires)
         case _:
-            assert_never(outcome)
+            assert_never(result.outcome)
 
 
 def form_result(provider: str, error: CredentialFormError) -> KeyTestResult:
@@ -359,17 +398,27 @@ _UNREACHABLE: Mapping[FailureClass, str] = {
 }
 
 
+def _failures(finding: _Finding) -> list[Failure]:
+    found = [] if finding.failure is None else [finding.failure]
+    return [*found, *(probe.failure for probe in finding.probes if probe.failure is not None)]
+
+
+def _proved(finding: _Finding) -> Literal["", "accepted", "answered"]:
+    if any(probe.failure is None and not probe.skipped for probe in finding.probes):
+        return "answered"
+    return "accepted" if finding.step == "call" else ""
+
+
+_SOFT = frozenset({FailureClass.FUNDS, FailureClass.SCOPE, FailureClass.MODEL_MISSING})
+
+
 def _outcome(finding: _Finding, refused: bool) -> Outcome:
-    failures = [probe.failure for probe in finding.probes if probe.failure is not None]
-    if finding.failure is not None and finding.failure not in failures:
-        failures.insert(0, finding.failure)
-    classes = {failure.cls for failure in failures}
+    classes = {failure.cls for failure in _failures(finding)}
     if finding.facts.management:
         return Outcome.WRONG_KIND
     if FailureClass.AUTH in classes:
         return Outcome.REJECTED
-    soft = {FailureClass.FUNDS, FailureClass.SCOPE, FailureClass.MODEL_MISSING}
-    if classes - soft:
+    if classes - _SOFT:
         return Outcome.UNREACHABLE
     if finding.facts.exhausted or FailureClass.FUNDS in classes:
         return Outcome.WORKS_NO_BALANCE
@@ -379,18 +428,17 @@ def _outcome(finding: _Finding, refused: bool) -> Outcome:
 def _words(
     outcome: Outcome, name: str, finding: _Finding, refused: list[TaskReach]
 ) -> tuple[str, str]:
-    failure = finding.failure
     match outcome:
         case Outcome.WRONG_KIND:
             return "A management key cannot run models.", f"Create an API key at {name} and paste that one."
         case Outcome.REJECTED:
-            signal = "" if failure is None else f" ({failure.signal})"
+            signal = next(f.signal for f in _failures(finding) if f.cls is FailureClass.AUTH)
             return (
-                f"{name} does not accept this key{signal}. It may be mistyped, revoked or expired.",
+                f"{name} does not accept this key ({signal}). It may be mistyped, revoked or expired.",
                 f"Create a new key at {name}, or copy it again in one piece.",
             )
         case Outcome.UNREACHABLE:
-            assert failure is not None
+            failure = next(f for f in _failures(finding) if f.cls not in _SOFT)
             what = _UNREACHABLE.get(failure.cls, f"answered with {failure.signal}")
             if finding.step == "call":
                 return f"The key is accepted, but the model call failed: {name} {what}.", "Test again in a minute."

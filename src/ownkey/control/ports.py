@@ -16,9 +16,11 @@ from ownkey.domain.booking import (
     HoldRequest,
     MoneyView,
 )
+from ownkey.domain.connect import PendingConnect
 from ownkey.domain.credentials import AcceptedCredential
 from ownkey.domain.exchange import UpstreamRequest
 from ownkey.domain.failures import Failure
+from ownkey.domain.health import Evidence
 from ownkey.domain.pricing import ModelPrice, PriceBook
 from ownkey.domain.receipts import Receipt
 from ownkey.domain.records import (
@@ -26,6 +28,7 @@ from ownkey.domain.records import (
     CapSetting,
     Finding,
     Member,
+    ProbeDue,
     ReceiptFilter,
     StoredAnswer,
     TokenRow,
@@ -43,10 +46,11 @@ from ownkey.domain.workspace import (
 )
 
 __all__ = [
-    "Actor", "Auditor", "Books", "CapSetting", "Caps", "Clock", "Credentials", "Credits", "Directory", "Features",
-    "Finding", "Idempotency", "Member", "Opener", "People", "PriceVersions", "ProbeProvider",
-    "ReceiptFilter", "Receipts", "Sealer", "StoredAnswer", "TokenRow", "Tokens", "Upstream", "UpstreamResponse",
-    "Wallet", "Workspaces",
+    "Actor", "Auditor", "Books", "CapSetting", "Caps", "Clock", "Connects", "Credentials", "Credits",
+    "Directory", "Features",
+    "Finding", "HealthBook", "Idempotency", "Incidents", "Member", "Opener", "People", "PriceVersions", "ProbeDue",
+    "ProbeProvider", "ReceiptFilter", "Receipts", "Safe", "Sealer", "StoredAnswer", "TokenRow", "Tokens",
+    "Upstream", "UpstreamResponse", "Wallet", "Workspaces",
 ]
 
 
@@ -113,10 +117,16 @@ class Credentials(Protocol):
         self, workspace_id: str, provider: str, status: str, *, at_ms: int, actor: Actor
     ) -> Credential | None: ...
 
-    async def set_credential_health(
-        self, workspace_id: str, credential_id: str, health: Health, signal: str, next_probe_ms: int,
-        *, at_ms: int
-    ) -> None: ...
+    async def note_health(
+        self, workspace_id: str, credential_id: str, version: int, evidence: Evidence
+    ) -> Credential | None:
+        """Save what the domain judges of the evidence, with its incident and its notice. The credential afterwards;
+        None: it is gone or was replaced since, and nothing was changed."""
+        ...
+
+    def mark_undecryptable(self, credential: Credential, at_ms: int) -> None:
+        """Queued: the ciphertext cannot be opened, which opens an incident."""
+        ...
 
     async def delete_credential(
         self, workspace_id: str, provider: str, *, at_ms: int, actor: Actor
@@ -128,6 +138,53 @@ class Credentials(Protocol):
         self, workspace_id: str | None, action: str, target: str, before: Mapping[str, Any] | None,
         after: Mapping[str, Any] | None, *, at_ms: int, actor: Actor
     ) -> None: ...
+
+
+class Connects(Protocol):
+    """Sign-ins at OpenRouter that were begun. A state itself is never stored, only its SHA-256."""
+
+    async def save_connect(
+        self, pending: PendingConnect, state_sha256: bytes, verifier: Sealed, *, at_ms: int, actor: Actor
+    ) -> None: ...
+
+    async def find_connect(self, state_sha256: bytes) -> PendingConnect | None:
+        """Also one that was used or has expired, for a day: its owner is told so."""
+        ...
+
+    async def take_connect(self, workspace_id: str, connect_id: str, *, at_ms: int) -> Sealed | None:
+        """The sealed verifier, handed out once and gone from the database then. None: used, expired, or begun with a
+        token that has been revoked since."""
+        ...
+
+
+class HealthBook(Protocol):
+    """What is known about credentials' health, kept across restarts."""
+
+    def mark(
+        self, credential: Credential, health: Health, signal: str, at_ms: int, *, resets_at_ms: int | None = None
+    ) -> bool:
+        """What a call learnt: queued, never awaited. A rejection is marked as a suspicion."""
+        ...
+
+    def mark_undecryptable(self, credential: Credential, at_ms: int) -> None: ...
+
+    async def note_health(
+        self, workspace_id: str, credential_id: str, version: int, evidence: Evidence
+    ) -> Credential | None:
+        """What a probe learnt; as `Credentials.note_health`."""
+        ...
+
+    async def claim_probes(self, due_by_ms: int, until_ms: int, limit: int) -> Sequence[ProbeDue]:
+        """The enabled credentials whose free probe is due by then, each put off until `until_ms`."""
+        ...
+
+    async def load_workspace(self, workspace_id: str) -> WorkspaceState | None: ...
+
+
+class Incidents(Protocol):
+    async def load_incidents(self, workspace_id: str, *, limit: int = 50) -> Sequence[Mapping[str, Any]]:
+        """Newest first: id, credential_id, provider, cause, signal, opened_at_ms, closed_at_ms (None: open)."""
+        ...
 
 
 class Features(Protocol):
@@ -234,6 +291,18 @@ class Sealer(Protocol):
 
     def fingerprint(self, workspace_id: str, wrapped_dek: WrappedDek, plaintext: AcceptedCredential) -> bytes:
         """8 bytes, equal for equal keys of one workspace."""
+        ...
+
+
+class Safe(Protocol):
+    """Seals small secrets that are no provider's key, each for one purpose."""
+
+    def seal_secret(
+        self, workspace_id: str, wrapped_dek: WrappedDek, purpose: str, plaintext: bytes
+    ) -> Sealed: ...
+
+    def open_secret(self, workspace_id: str, wrapped_dek: WrappedDek, purpose: str, sealed: Sealed) -> bytes:
+        """Raises ValueError where it cannot be opened."""
         ...
 
 

@@ -6,8 +6,10 @@ No URL, host or model comes from a caller: paths are constants, origins come fro
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from urllib.parse import quote
 
 from ownkey.control.ports import Clock, ProbeProvider, Upstream
 from ownkey.domain.exchange import Origin, UpstreamRequest
@@ -68,6 +70,13 @@ class AuthProber:
         answer = await self._get(provider, path, secret, deadline)
         return answer if isinstance(answer, Failure) else replace(facts, models=read_models(answer))
 
+    async def find_generation(
+        self, secret: Secret, generation_id: str, deadline: float
+    ) -> Mapping[str, Any] | Failure:
+        """OpenRouter's record of a past generation of this key's account. Free; a 404 may mean "not yet"."""
+        path = f"/generation?id={quote(generation_id, safe='')}"
+        return await self._get("openrouter", path, secret, deadline)
+
     async def _get(self, provider: str, path: str, secret: Secret, deadline: float) -> dict[str, Any] | Failure:
         left = deadline - self._clock.monotonic()
         if left <= 0:
@@ -124,6 +133,17 @@ def read_models(answer: Mapping[str, Any]) -> frozenset[str] | None:
         return None
     names = (row.get("id", row.get("name")) for row in rows if isinstance(row, dict))
     return frozenset(name.removeprefix("models/") for name in names if isinstance(name, str))
+
+
+def moment_ms(text: str | None) -> int | None:
+    """A provider's RFC 3339 time as Unix milliseconds; None for what is no time, or has no zone."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else int(moment.timestamp() * 1_000)
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

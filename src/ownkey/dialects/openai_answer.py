@@ -9,6 +9,7 @@ import msgspec
 
 from ownkey.domain.conversation import (
     Annotations,
+    Embedded,
     Event,
     Failed,
     Finished,
@@ -29,7 +30,12 @@ _DONE = b"data: [DONE]\n\n"
 
 def usage_fields(usage: Usage, with_cost: bool = False) -> dict[str, Any]:
     """Usage in the chat dialect's nested shape: cached tokens inside the prompt's, reasoning inside the answer's."""
-    prompt_details: dict[str, Any] = {"cached_tokens": usage.cache_read, "audio_tokens": usage.audio_input}
+    prompt_details: dict[str, Any] = {
+        "cached_tokens": usage.cache_read + usage.audio_cache_read,
+        "audio_tokens": usage.audio_input + usage.audio_cache_read,
+    }
+    if usage.audio_cache_read:
+        prompt_details["cached_tokens_details"] = {"audio_tokens": usage.audio_cache_read}
     written = usage.cache_write_5m + usage.cache_write_1h
     if written:
         prompt_details["cache_write_tokens"] = written
@@ -74,7 +80,7 @@ class ChatEncoder:
                     self._usage = event.usage
                 case Finished():
                     frames.append(self._finish_frame(event))
-                case Failed():
+                case Failed() | Embedded():
                     pass
                 case _:
                     frames.append(self._delta_frame(_delta(event)))
@@ -99,7 +105,7 @@ class ChatEncoder:
                     self._usage = event.usage
                 case Finished():
                     finish = event
-                case Failed():
+                case Failed() | Embedded():
                     pass
                 case _:
                     message.take(event)
@@ -262,18 +268,60 @@ def _joined(details: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return blocks
 
 
+class EmbeddingsEncoder:
+    """Writes the vectors of one embeddings call. They do not stream."""
+
+    def __init__(self, request: EmbeddingsRequest, model: str) -> None:
+        self._request = request
+        self._model = model
+
+    def encode(self, events: Iterable[Event]) -> bytes:
+        """Nothing: vectors come whole."""
+        return b""
+
+    def end(self) -> bytes:
+        """Nothing: vectors come whole."""
+        return b""
+
+    def whole(self, events: Iterable[Event]) -> bytes:
+        """The complete body."""
+        vectors: Sequence[Sequence[float]] = ()
+        usage: Usage | None = None
+        for event in events:
+            match event:
+                case Started():
+                    self._model = event.model or self._model
+                case Embedded():
+                    vectors = event.vectors
+                case UsageReport():
+                    usage = event.usage
+                case _:
+                    pass
+        return encode_embeddings(self._request, self._model, vectors, usage)
+
+
 def encode_embeddings(
     request: EmbeddingsRequest, model: str, vectors: Iterable[Sequence[float]], usage: Usage | None
 ) -> bytes:
-    """A whole embeddings body; base64 is little-endian float32, the official SDK's default."""
+    """A whole embeddings body; base64 is little-endian float32, the official SDK's default.
+
+    A provider that counts no tokens leaves them to be estimated: the official SDK demands the fields.
+    """
     data = [
         {"object": "embedding", "index": index, "embedding": _vector(vector, request.encoding)}
         for index, vector in enumerate(vectors)
     ]
     body: dict[str, Any] = {"object": "list", "data": data, "model": model}
-    tokens = 0 if usage is None else usage.total_input
+    tokens = _estimate_tokens(request) if usage is None else usage.total_input
     body["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
     return msgspec.json.encode(body)
+
+
+def _estimate_tokens(request: EmbeddingsRequest) -> int:
+    """Four bytes of text are about a token."""
+    sizes = (len(item.encode("utf-8", "surrogatepass")) if isinstance(item, str) else 4 * len(item) for item in
+             request.inputs)  # fmt: skip
+    return -(-sum(sizes) // 4)
 
 
 def _vector(vector: Sequence[float], encoding: str) -> str | list[float]:

@@ -4,25 +4,33 @@ A request is checked and understood as far as routing and money need it; the res
 caller and reach an upstream of the same wire format unchanged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Protocol
 
 import msgspec
 
 from ownkey.dialects import openai_fields as fields
-from ownkey.dialects.openai_answer import ChatEncoder
+from ownkey.dialects.openai_answer import ChatEncoder, EmbeddingsEncoder
 from ownkey.dialects.openai_errors import openai_envelope, openrouter_envelope, stream_error
 from ownkey.dialects.openai_neutral import read_chat, read_embeddings
-from ownkey.dialects.openai_shape import optional_bool, optional_count, optional_str, read_shape
-from ownkey.dialects.splice import MAX_DEPTH, ObjectSpans, Splicer, is_too_deep, object_literal
+from ownkey.dialects.openai_responses import check_responses, read_input, stored_names
+from ownkey.dialects.openai_responses_errors import responses_error
+from ownkey.dialects.openai_shape import LIMIT_FIELDS, optional_bool, optional_count, optional_str, read_shape
+from ownkey.dialects.provider_field import check_provider, edit_provider, member_object
+from ownkey.dialects.splice import MAX_DEPTH, ObjectSpans, Splicer, is_too_deep, readable_numbers
 from ownkey.domain.bounds import RequestShape
 from ownkey.domain.conversation import ChatRequest
-from ownkey.domain.wire import BadRequest, Edits, EmbeddingsRequest, Endpoint, ErrorFields
+from ownkey.domain.wire import BadRequest, Edits, EmbeddingsRequest, Endpoint, ErrorFields, Seen
 
-_LIMIT_FIELDS = ("max_completion_tokens", "max_tokens")
 _OPTIONAL_OBJECTS = ("stream_options", "provider", "reasoning", "response_format", "usage")
+
+
+class EndpointCall(Protocol):
+    """What an error in a stream needs to know of its call."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
 
 
 class AnsweredCall(Protocol):
@@ -32,12 +40,17 @@ class AnsweredCall(Protocol):
     def model(self) -> str: ...
 
     @property
+    def endpoint(self) -> Endpoint: ...
+
+    @property
     def include_usage(self) -> bool: ...
+
+    def neutral_embeddings(self) -> EmbeddingsRequest: ...
 
 
 @dataclass(slots=True)
 class OpenAICall:
-    """One decoded chat or embeddings call.
+    """One decoded call: chat, embeddings or responses.
 
     `router_fields` are the fields that OpenAI itself does not know; `translatable_fields` are those among them
     that have a neutral form, so that a translated route may still carry the call.
@@ -50,6 +63,7 @@ class OpenAICall:
     shape: RequestShape
     router_fields: tuple[str, ...]
     translatable_fields: tuple[str, ...]
+    stateful: tuple[str, ...]
     body: bytes
     members: ObjectSpans
 
@@ -59,94 +73,55 @@ class OpenAICall:
         splicer = Splicer(self.body)
         if edits.model != self.model:
             splicer.replace(members.spans["model"], msgspec.json.encode(edits.model))
-        if edits.output_limit is not None and self.endpoint == "chat":
+        if edits.output_limit is not None and self.endpoint != "embeddings":
             self._edit_output_limit(splicer, edits.output_limit)
-        if edits.include_usage and self.stream:
-            options = self.object("stream_options")
+        if edits.include_usage and self.stream and self.endpoint == "chat":
+            options = member_object(members, "stream_options")
             if options is None:
                 splicer.set(members, "stream_options", b'{"include_usage":true}')
             else:
                 splicer.set(options, "include_usage", b"true")
-        if edits.max_price or edits.require_parameters:
-            self._edit_provider(splicer, edits)
+        edit_provider(splicer, members, edits)
         return splicer.result()
 
-    def object(self, name: str) -> ObjectSpans | None:
-        """The member `name` cut into its own members; None where it is missing or null."""
-        value = self.members.values.get(name)
-        if value is None or value == b"null":
-            return None
-        return ObjectSpans(value, self.members.spans[name][0], f"`{name}`")
-
-    def _max_price(self, provider: ObjectSpans) -> ObjectSpans | None:
-        value = provider.values.get("max_price", b"null")
-        if value == b"null":
-            return None
-        return ObjectSpans(value, provider.spans["max_price"][0], "`provider.max_price`")
-
-    def check_provider(self) -> None:
-        """Raise BadRequest for a `provider` that could not be edited later."""
-        provider = self.object("provider")
-        if provider is not None:
-            self._max_price(provider)
-
     def _edit_output_limit(self, splicer: Splicer, limit: int) -> None:
-        values = self.members.values
-        stated = [name for name in _LIMIT_FIELDS if values.get(name, b"null") != b"null"]
+        values, names = self.members.values, LIMIT_FIELDS[self.endpoint]
+        stated = [name for name in names if values.get(name, b"null") != b"null"]
         for name in stated:
             if int(values[name]) > limit:
                 splicer.replace(self.members.spans[name], b"%d" % limit)
         if not stated:
-            name = next((name for name in _LIMIT_FIELDS if name in values), _LIMIT_FIELDS[0])
+            name = next((name for name in names if name in values), names[0])
             splicer.set(self.members, name, b"%d" % limit)
 
-    def _edit_provider(self, splicer: Splicer, edits: Edits) -> None:
-        prices = {kind: msgspec.json.encode(price) for kind, price in (edits.max_price or {}).items()}
-        provider = self.object("provider")
-        if provider is None:
-            wanted = {"max_price": object_literal(prices)} if prices else {}
-            if edits.require_parameters:
-                wanted["require_parameters"] = b"true"
-            splicer.set(self.members, "provider", object_literal(wanted))
-            return
-        if prices:
-            own = self._max_price(provider)
-            if own is None:
-                splicer.set(provider, "max_price", object_literal(prices))
-            else:
-                for kind, price in prices.items():
-                    if not _is_lower(own.values.get(kind), price):
-                        splicer.set(own, kind, price)
-        if edits.require_parameters:
-            splicer.set(provider, "require_parameters", b"true")
+    def left_out(self, model: str) -> tuple[str, ...]:
+        """Nothing: these formats carry reasoning as the upstreams themselves name it."""
+        return ()
 
     def neutral_chat(self) -> ChatRequest:
         """The request in the neutral form. Raises BadRequest for a body that no route could read."""
-        return read_chat(msgspec.json.decode(self.body))
+        with readable_numbers():
+            return read_chat(msgspec.json.decode(self.body))
 
     def neutral_embeddings(self) -> EmbeddingsRequest:
         """The texts or tokens to embed. Raises BadRequest for inputs that are neither."""
-        return read_embeddings(msgspec.json.decode(self.body))
-
-
-def _is_lower(own: bytes | None, ours: bytes) -> bool:
-    """Whether the caller's own price ceiling is at or below ours. A price is digits, bare or in quotes."""
-    if own is None:
-        return False
-    try:
-        price = Decimal(own.strip(b'"').decode("ascii"))
-        return price.is_finite() and price <= Decimal(ours.strip(b'"').decode("ascii"))
-    except (InvalidOperation, UnicodeDecodeError):
-        return False
+        with readable_numbers():
+            return read_embeddings(msgspec.json.decode(self.body))
 
 
 class OpenAIDialect:
-    """OpenAI's chat completions and embeddings, as its SDKs send and expect them."""
+    """OpenAI's chat completions, embeddings and responses, as its SDKs send and expect them."""
 
     name = "openai"
+    keepalive = b": keep-alive\n\n"
+    request_id_header = "x-request-id"
 
     def decode(self, endpoint: Endpoint, body: bytes) -> OpenAICall:
         """Read a body as far as routing and money need it. Raises BadRequest."""
+        with readable_numbers():
+            return self._decode(endpoint, body)
+
+    def _decode(self, endpoint: Endpoint, body: bytes) -> OpenAICall:
         check_utf8(body)
         members = ObjectSpans(body)
         if is_too_deep(body):
@@ -156,34 +131,38 @@ class OpenAIDialect:
         model = optional_str(values, "model")
         if not model:
             raise BadRequest("`model` is missing: name a model or a task.", "model")
-        if endpoint == "chat":
-            _check_chat(values)
-        else:
-            _check_embeddings(values)
-        shape = read_shape(endpoint, body, values)
-        own = fields.OPENROUTER_CHAT if endpoint == "chat" else fields.OPENROUTER_EMBEDDINGS
+        _CHECKS[endpoint](values)
+        given = read_input(values) if endpoint == "responses" else None
+        shape = read_shape(endpoint, body, values, given)
+        own = _ROUTERS_OWN[endpoint]
         router_fields = tuple(name for name in values if name in own and values[name] != b"null")
+        translatable = fields.TRANSLATABLE if given is None else frozenset()
         call = OpenAICall(
             endpoint=endpoint,
             model=model,
-            stream=bool(optional_bool(values, "stream")) if endpoint == "chat" else False,
+            stream=bool(optional_bool(values, "stream")) if endpoint != "embeddings" else False,
             include_usage=False,
             shape=shape,
             router_fields=router_fields,
-            translatable_fields=tuple(name for name in router_fields if name in fields.TRANSLATABLE),
+            translatable_fields=tuple(name for name in router_fields if name in translatable),
+            stateful=() if given is None else stored_names(values, given),
             body=body,
             members=members,
         )
         call.include_usage = self._asks_for_usage(call)
-        call.check_provider()
+        check_provider(members)
         return call
 
     def _asks_for_usage(self, call: OpenAICall) -> bool:
-        options = call.object("stream_options")
+        options = member_object(call.members, "stream_options")
         return options is not None and optional_bool(options.values, "include_usage") is True
 
-    def encoder(self, call: AnsweredCall, created_s: int, answer_id: str) -> ChatEncoder:
+    def encoder(
+        self, call: AnsweredCall, created_s: int, answer_id: str
+    ) -> ChatEncoder | EmbeddingsEncoder:
         """An encoder for one answer to `call`."""
+        if call.endpoint == "embeddings":
+            return EmbeddingsEncoder(call.neutral_embeddings(), call.model)
         return ChatEncoder(
             model=call.model,
             created_s=created_s,
@@ -196,8 +175,10 @@ class OpenAIDialect:
         """OpenAI's envelope with our code, fix and receipt inside."""
         return msgspec.json.encode({"error": openai_envelope(error)})
 
-    def encode_stream_error(self, error: ErrorFields) -> bytes:
-        """The chunk that ends a stream whose answer failed after it began."""
+    def encode_stream_error(self, error: ErrorFields, call: EndpointCall | None, seen: Seen | None) -> bytes:
+        """The frames that end a stream whose answer failed after it began."""
+        if call is not None and call.endpoint == "responses":
+            return responses_error(error, openai_envelope(error), seen, named=True)
         return stream_error(openai_envelope(error))
 
 
@@ -205,6 +186,8 @@ class OpenRouterDialect(OpenAIDialect):
     """The same under /api/v1: usage always ends a stream, and errors have OpenRouter's integer codes."""
 
     name = "openrouter"
+    keepalive = b": OPENROUTER PROCESSING\n\n"
+    request_id_header = "x-generation-id"
 
     def _asks_for_usage(self, call: OpenAICall) -> bool:
         super()._asks_for_usage(call)
@@ -214,8 +197,10 @@ class OpenRouterDialect(OpenAIDialect):
         """OpenRouter's envelope; its SDK cannot read a code that is not an integer."""
         return msgspec.json.encode({"error": openrouter_envelope(error)})
 
-    def encode_stream_error(self, error: ErrorFields) -> bytes:
-        """The chunk that ends a stream whose answer failed after it began."""
+    def encode_stream_error(self, error: ErrorFields, call: EndpointCall | None, seen: Seen | None) -> bytes:
+        """The frames that end a stream whose answer failed after it began."""
+        if call is not None and call.endpoint == "responses":
+            return responses_error(error, openrouter_envelope(error), seen, named=False)
         return stream_error(openrouter_envelope(error))
 
 
@@ -256,3 +241,15 @@ def _check_embeddings(values: Mapping[str, bytes]) -> None:
     if (optional_str(values, "encoding_format") or "float") not in ("float", "base64"):
         raise BadRequest('`encoding_format` must be "float" or "base64".', "encoding_format")
     optional_count(values, "dimensions")
+
+
+_CHECKS: Mapping[Endpoint, Callable[[Mapping[str, bytes]], None]] = {
+    "chat": _check_chat,
+    "embeddings": _check_embeddings,
+    "responses": check_responses,
+}
+_ROUTERS_OWN: Mapping[Endpoint, frozenset[str]] = {
+    "chat": fields.OPENROUTER_CHAT,
+    "embeddings": fields.OPENROUTER_EMBEDDINGS,
+    "responses": fields.OPENROUTER_RESPONSES,
+}

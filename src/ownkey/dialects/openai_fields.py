@@ -1,4 +1,4 @@
-"""The body fields of chat completions and embeddings, sorted by what they mean for money and routing.
+"""The body fields of chat completions, embeddings and responses, sorted by what they mean for money and routing.
 
 From OpenAI's and OpenRouter's OpenAPI documents (read in October 2026). A field that is in none of these lists
 is passed on as it is, but a request that has one has no known maximum cost.
@@ -31,6 +31,25 @@ OPENAI_EMBEDDINGS = frozenset(
 )
 OPENROUTER_EMBEDDINGS = frozenset({"input_type", "provider"})
 
+OPENAI_RESPONSES = frozenset(
+    {
+        "background", "context_management", "conversation", "include", "input", "instructions",
+        "max_output_tokens", "max_tool_calls", "metadata", "model", "moderation", "parallel_tool_calls",
+        "previous_response_id", "prompt", "prompt_cache_key", "prompt_cache_options",
+        "prompt_cache_retention", "reasoning", "safety_identifier", "service_tier", "store", "stream",
+        "stream_options", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p",
+        "truncation", "user",
+    }
+)
+
+OPENROUTER_RESPONSES = frozenset(
+    {
+        "cache_control", "debug", "deferred_tools", "frequency_penalty", "image_config", "modalities", "models",
+        "plugins", "presence_penalty", "preset", "provider", "route", "session_id", "stop",
+        "stop_server_tools_when", "top_k", "trace",
+    }
+)
+
 # Understood by OpenRouter alone, yet with a meaning in the neutral form: a translated route can carry them.
 TRANSLATABLE = frozenset(
     {
@@ -39,13 +58,17 @@ TRANSLATABLE = frozenset(
 )
 
 # What these cost has no priced maximum: the router or the model may search, loop or draw as often as it likes,
-# a preset may be anything, and rejected predictions are billed beside the answer.
+# a preset or a stored prompt may be anything, rejected predictions are billed beside the answer, and compacting a
+# conversation is an answer of its own.
 UNBOUNDABLE = frozenset(
     {
         "web_search_options", "plugins", "preset", "stop_server_tools_when", "prediction", "moderation",
-        "audio", "image_config",
+        "audio", "image_config", "prompt", "context_management", "deferred_tools",
     }
 )
+
+# Tools that the caller runs; every other kind is run and billed by the provider.
+CLIENT_TOOLS = frozenset({"function", "custom"})
 
 # Fields of other gateways and of SDK constructors that say where a request goes or with which key.
 STEERING = frozenset(

@@ -1,23 +1,23 @@
-"""Reads from a chat or embeddings body what its greatest cost depends on; every doubt is resolved upwards."""
+"""Reads from a body what its greatest cost depends on; every doubt is resolved upwards."""
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
 
 from ownkey.dialects import openai_fields as fields
+from ownkey.dialects.openai_responses import InputSeen, Media, server_tools
 from ownkey.domain.bounds import RequestShape
 from ownkey.domain.wire import BadRequest, Endpoint
 
 _KNOWN = {
     "chat": fields.OPENAI_CHAT | fields.OPENROUTER_CHAT,
     "embeddings": fields.OPENAI_EMBEDDINGS | fields.OPENROUTER_EMBEDDINGS,
+    "responses": fields.OPENAI_RESPONSES | fields.OPENROUTER_RESPONSES,
 }
 _BOUNDABLE = {endpoint: names - fields.UNBOUNDABLE for endpoint, names in _KNOWN.items()}
 _TEXT_PARTS = frozenset({"text", "refusal"})
-_CLIENT_TOOLS = frozenset({"function", "custom"})
 _LIST = ord("[")
 
 
@@ -35,11 +35,12 @@ class _Message(msgspec.Struct, gc=False):
 _decode_messages = msgspec.json.Decoder(list[_Message]).decode
 
 
-@dataclass(slots=True)
-class _Media:
-    image_count: int = 0
-    image_bytes: int = 0
-    beyond_text: dict[str, None] = field(default_factory=dict)
+LIMIT_FIELDS: Mapping[Endpoint, tuple[str, ...]] = {
+    "chat": ("max_completion_tokens", "max_tokens"),
+    "embeddings": ("max_completion_tokens", "max_tokens"),
+    "responses": ("max_output_tokens",),
+}
+"""Where a caller says how much an answer may hold; the first is the one to set where none is there."""
 
 
 def text_bytes(body: bytes) -> int:
@@ -60,17 +61,25 @@ def text_bytes(body: bytes) -> int:
     return max(len(body), len(unicodedata.normalize("NFKC", text).encode()))
 
 
-def read_shape(endpoint: Endpoint, body: bytes, values: Mapping[str, bytes]) -> RequestShape:
-    """The shape of a body whose top-level values are `values`. Raises BadRequest for wrong types."""
+def read_shape(
+    endpoint: Endpoint, body: bytes, values: Mapping[str, bytes], given: InputSeen | None = None
+) -> RequestShape:
+    """The shape of a body whose top-level values are `values`; `given` is the input of a responses call.
+
+    Raises BadRequest for wrong types.
+    """
     model = optional_str(values, "model") or ""
     models = _models(values)
     unboundable = _unboundable(endpoint, values, (model, *models))
-    media = _Media()
-    if endpoint == "chat":
+    media: Media = Media()
+    if given is not None:
+        media = given
+        unboundable += tuple(given.server_tools)
+    elif endpoint == "chat":
         _look_at_messages(values["messages"], media)
     elif b"{" in values["input"]:
         _look_at_inputs(msgspec.json.decode(values["input"]), media)
-    limits = [optional_count(values, name) for name in ("max_completion_tokens", "max_tokens")]
+    limits = [optional_count(values, name) for name in LIMIT_FIELDS[endpoint]]
     return RequestShape(
         text_bytes=text_bytes(body),
         image_count=media.image_count,
@@ -81,11 +90,11 @@ def read_shape(endpoint: Endpoint, body: bytes, values: Mapping[str, bytes]) -> 
         unboundable=unboundable,
         fallback_models=models,
         service_tier=optional_str(values, "service_tier"),
-        cache_writes=_cache_writes(body),
+        cache_writes=cache_writes(body),
     )
 
 
-def _cache_writes(body: bytes) -> Literal["none", "5m", "1h"]:
+def cache_writes(body: bytes) -> Literal["none", "5m", "1h"]:
     """The longest cache lifetime that the body can ask for; an escape could hide the word, so it counts as one."""
     if b"cache_control" not in body and b"cache_breakpoint" not in body and b"\\u" not in body:
         return "none"
@@ -101,8 +110,10 @@ def _unboundable(endpoint: Endpoint, values: Mapping[str, bytes], models: tuple[
             for name, value in values.items()
             if name not in known or (name in fields.UNBOUNDABLE and value not in (b"null", b"[]", b"{}"))
         ]
-    if endpoint == "chat":
-        found += _server_tools(values.get("tools", b"null"))
+    if endpoint != "embeddings":
+        found += server_tools(values.get("tools", b"null"))
+        if b"ttl" in values.get("prompt_cache_options", b""):
+            found += _cache_lifetime(values["prompt_cache_options"])
         if _is_more_than_text(values.get("modalities", b"null")):
             found.append("modalities")
     if any(model.endswith(":online") for model in models):
@@ -110,14 +121,11 @@ def _unboundable(endpoint: Endpoint, values: Mapping[str, bytes], models: tuple[
     return tuple(found)
 
 
-def _server_tools(raw: bytes) -> list[str]:
-    if raw in (b"null", b"[]"):
-        return []
-    tools = msgspec.json.decode(raw)
-    if not isinstance(tools, list):
-        raise BadRequest("`tools` must be a list.", "tools")
-    kinds = (tool.get("type") if isinstance(tool, dict) else None for tool in tools)
-    return [f"tools: {str(kind)[:80]}" for kind in kinds if kind not in _CLIENT_TOOLS]
+def _cache_lifetime(raw: bytes) -> list[str]:
+    """Only the standard lifetime of a cache entry is written at a price that is listed."""
+    options = msgspec.json.decode(raw)
+    ttl = options.get("ttl") if isinstance(options, dict) else None
+    return [] if ttl in (None, "30m") else ["prompt_cache_options.ttl"]
 
 
 def _is_more_than_text(raw: bytes) -> bool:
@@ -137,7 +145,7 @@ def _models(values: Mapping[str, bytes]) -> tuple[str, ...]:
     return tuple(models)
 
 
-def _look_at_messages(raw: bytes, media: _Media) -> None:
+def _look_at_messages(raw: bytes, media: Media) -> None:
     try:
         messages = _decode_messages(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -150,22 +158,22 @@ def _look_at_messages(raw: bytes, media: _Media) -> None:
             media.beyond_text["audio"] = None
 
 
-def _look_at_parts(raw: msgspec.Raw, media: _Media) -> None:
+def _look_at_parts(raw: msgspec.Raw, media: Media) -> None:
     for part in msgspec.json.decode(raw):
         _look_at_part(part, media)
 
 
-def _look_at_inputs(inputs: Any, media: _Media) -> None:
+def _look_at_inputs(inputs: Any, media: Media) -> None:
     for item in inputs if isinstance(inputs, list) else ():
         parts = item.get("content") if isinstance(item, dict) else None
         for part in parts if isinstance(parts, list) else ():
             _look_at_part(part, media)
 
 
-def _look_at_part(part: Any, media: _Media) -> None:
+def _look_at_part(part: Any, media: Media) -> None:
     if not isinstance(part, dict):
         return
-    kind = part.get("type")
+    kind = str(part.get("type"))
     if kind == "image_url":
         image = part.get("image_url")
         url = image.get("url") if isinstance(image, dict) else image
@@ -173,7 +181,7 @@ def _look_at_part(part: Any, media: _Media) -> None:
         if isinstance(url, str) and url.startswith("data:"):
             media.image_bytes += len(url)
     elif kind not in _TEXT_PARTS:
-        media.beyond_text[str(kind)[:80]] = None
+        media.beyond_text[kind[:80]] = None
 
 
 def optional_count(values: Mapping[str, bytes], name: str) -> int | None:

@@ -132,7 +132,7 @@ def plan_terms(
     input_tokens = estimate_input_tokens(shape, limits)
     dimensions = ["input", "cache_read", *_cache_writes(shape, at_tier)]
     if shape.beyond_text:
-        dimensions.append("audio_input")
+        dimensions += ["audio_input", "audio_cache_read"]
     input_rate = _dearest(at_tier, dimensions, input_tokens)
     output_rate = _dearest(at_tier, ["output", "reasoning", "audio_output"], input_tokens)
     if price.free:

@@ -72,12 +72,14 @@ class ToolCall:
     id: str
     name: str
     arguments: str
+    cache_control: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn. `reasoning_details` keeps OpenRouter's shape ({"type": "reasoning.text", "text", "signature", …}),
-    which carries thought signatures through a stateless client. `tool_call_id` is set on role "tool".
+    which carries thought signatures through a stateless client. `tool_call_id` is set on role "tool"; there
+    `is_error` says that the tool failed, and that its content tells why.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -86,6 +88,7 @@ class Message:
     tool_call_id: str | None = None
     name: str | None = None
     reasoning_details: tuple[Mapping[str, Any], ...] = ()
+    is_error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,13 @@ class Annotations:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """The vectors of an embeddings call, in the order of its inputs: no part of a conversation."""
+
+    vectors: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UsageReport:
     usage: Usage
 
@@ -218,6 +228,7 @@ Event = (
     | ToolCallStart
     | ToolCallDelta
     | Annotations
+    | Embedded
     | UsageReport
     | Finished
     | Failed

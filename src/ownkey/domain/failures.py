@@ -10,7 +10,9 @@ FailureClass (providers' statuses, 200 bodies and in-stream errors all end in on
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
 
 class FailureClass(StrEnum):
@@ -38,6 +40,8 @@ class Failure:
     `unbilled` is true only where the provider is known not to bill this failure (an error status before
     content, except 408, 504 and 524; or nothing was written to the socket).
     `spares_credential` is true for a FUNDS failure that a smaller call may pass ("can only afford N").
+    `resets_at_ms` is when a FUNDS failure ends by itself, in Unix time, where the provider says so;
+    `resets_daily` the zone whose next midnight ends it, where the provider's quota is one of a day.
     `param` and `provider_code` are the provider's own, for the caller's error envelope.
     """
 
@@ -50,6 +54,28 @@ class Failure:
     spares_credential: bool = False
     param: str | None = None
     provider_code: str | None = None
+    resets_at_ms: int | None = None
+    resets_daily: str | None = None
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def find_reset_ms(failure: Failure, at_ms: int) -> int | None:
+    """When a failure that was seen at `at_ms` ends by itself, in Unix milliseconds; None if nobody said so.
+
+    A time that is over says nothing.
+    """
+    if failure.resets_at_ms is not None:
+        return failure.resets_at_ms if failure.resets_at_ms > at_ms else None
+    return None if failure.resets_daily is None else next_midnight_ms(at_ms, failure.resets_daily)
+
+
+def next_midnight_ms(at_ms: int, zone: str) -> int:
+    """The first midnight after `at_ms` on the clocks of an IANA zone, in Unix milliseconds."""
+    local = (_EPOCH + timedelta(milliseconds=at_ms)).astimezone(ZoneInfo(zone))
+    midnight = datetime.combine(local.date() + timedelta(days=1), time(), ZoneInfo(zone))
+    return (midnight.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 class UpstreamError(Exception):

@@ -4,7 +4,7 @@ A price version is immutable: a hold names its version and is settled with it, w
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ MAX_NUSD_PER_PIECE = 100 * 10**9
 
 DIMENSIONS = (
     "input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning", "audio_input", "audio_output",
+    "audio_cache_read",
 )
 
 STANDARD_TIERS = frozenset({"auto", "default", "standard", "standard_only"})
@@ -90,7 +91,7 @@ class ModelPrice:
 # Where a provider states no price for a class, its tokens are billed as the class it is a part of.
 _FALLBACK = {
     "cache_read": "input", "cache_write_5m": "input", "cache_write_1h": "cache_write_5m", "reasoning": "output",
-    "audio_input": "input", "audio_output": "output",
+    "audio_input": "input", "audio_output": "output", "audio_cache_read": "cache_read",
 }
 
 
@@ -105,8 +106,25 @@ def rate_or_fallback(price: ModelPrice, dimension: str, input_tokens: int) -> in
     return None
 
 
-def compute_cost_nusd(usage: Usage, price: ModelPrice) -> int | None:
-    """ceil(Σ tokens × price / 10^6) + units, rounded up once; None if a class that was used has no price."""
+def compute_cost_nusd(
+    usage: Usage, price: ModelPrice, price_of: Callable[[str], ModelPrice | None] | None = None
+) -> int | None:
+    """ceil(Σ tokens × price / 10^6) + units, rounded up once a model; None if a class that was used has no price.
+
+    `price_of` finds the prices of other models that worked on the same call; without one of theirs the whole is
+    unknown.
+    """
+    cost = _own_cost_nusd(usage, price)
+    for model, part in usage.others:
+        other = price if not model else price_of(model) if price_of is not None else None
+        more = None if other is None else compute_cost_nusd(part, other)
+        if cost is None or more is None:
+            return None
+        cost += more
+    return cost
+
+
+def _own_cost_nusd(usage: Usage, price: ModelPrice) -> int | None:
     if price.free:
         return 0
     total_input = usage.total_input
@@ -115,6 +133,7 @@ def compute_cost_nusd(usage: Usage, price: ModelPrice) -> int | None:
         ("input", usage.input), ("cache_read", usage.cache_read), ("cache_write_5m", usage.cache_write_5m),
         ("cache_write_1h", usage.cache_write_1h), ("output", usage.output), ("reasoning", usage.reasoning),
         ("audio_input", usage.audio_input), ("audio_output", usage.audio_output),
+        ("audio_cache_read", usage.audio_cache_read),
     ):
         if tokens:
             rate = rate_or_fallback(price, dimension, total_input)

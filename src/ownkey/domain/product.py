@@ -21,7 +21,8 @@ class Task:
     """One thing the product's AI does. `models` are OpenRouter slugs in order of preference.
 
     `endpoint` is "chat" or "embeddings"; `default_on` is the switch's first position; `max_output_tokens` applies
-    where the caller gives no limit; `settings` are the task's own knobs (auto-reply's threshold), with defaults.
+    where the caller gives no limit; `stream` says whether its streams are relayed as they come or gathered first, so
+    that a broken one can be replaced; `settings` are the task's own knobs (auto-reply's threshold), with defaults.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Task:
     default_on: bool = True
     max_output_tokens: int | None = None
     deadline_s: int | None = None
+    stream: Literal["live", "whole"] = "live"
     settings: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -51,7 +53,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class RoutingLimits:
-    """Times in seconds; see `ownkey.toml`, section [routing]."""
+    """Times in seconds; see `ownkey.toml`, section [routing].
+
+    `direct_retries` and `last_route_retries` are second tries on the same route. A stated wait (Retry-After) before
+    one is kept up to `retry_wait_with_route_s` where another route could answer, else up to `retry_wait_max_s`.
+    `whole_bytes` is how much of a stream that is gathered first is kept. `hidden_reasoning_s` is added to
+    `first_content_s` and `response_s` for models that think unseen. `provider_circuit`: a provider that fails for
+    several customers at once is left out for all of them for a while.
+    """
 
     deadline_s: float = 120.0
     max_attempts: int = 4
@@ -62,7 +71,14 @@ class RoutingLimits:
     tail_s: float = 2.0
     drain_s: float = 30.0
     retry_wait_max_s: float = 2.0
+    retry_wait_with_route_s: float = 0.5
+    direct_retries: int = 0
     last_route_retries: int = 1
+    keepalive_after_s: float = 15.0
+    keepalive_every_s: float = 10.0
+    whole_bytes: int = 16 * 1024 * 1024
+    hidden_reasoning_s: float = 45.0
+    provider_circuit: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +91,11 @@ class CreditRules:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Everything `ownkey.toml` says about the product. Frozen: a change needs a restart."""
+    """Everything `ownkey.toml` says about the product. Frozen: a change needs a restart.
+
+    `direct_embeddings` are the providers whose vectors are known to be the same on the direct route and through
+    OpenRouter: an index whose vectors came both ways would be broken otherwise.
+    """
 
     name: str
     preset: str
@@ -98,6 +118,7 @@ class Product:
     model_ids: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     attribution: Mapping[str, str] = field(default_factory=dict)
     openrouter_fee_bps: int = 550
+    direct_embeddings: tuple[str, ...] = ("openai",)
 
     def fix_url(self, flow: str) -> str:
         """Where a person goes to fix a refusal; the host signs them in on the way."""

@@ -3,7 +3,7 @@
 It is written for every call, also a refused one, and holds nothing secret: no prompt, no answer, no key.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -23,6 +23,15 @@ class Basis(StrEnum):
     UNKNOWN = "unknown"
 
 
+_WEAKEST_FIRST = (Basis.UNKNOWN, Basis.ESTIMATED, Basis.COMPUTED, Basis.ACTUAL)
+
+
+def weakest_basis(bases: Iterable[str]) -> Basis:
+    """The basis of a sum: no better than its weakest part."""
+    present = set(bases)
+    return next((basis for basis in _WEAKEST_FIRST if basis in present), Basis.NONE)
+
+
 class HoldState(StrEnum):
     HELD = "held"
     SETTLED = "settled"
@@ -34,8 +43,9 @@ class HoldState(StrEnum):
 class AttemptRecord:
     """One attempt as the receipt tells it. Times are milliseconds since the call's admission.
 
-    `status` is the upstream's HTTP status (None: no head arrived); `failure` the class, None if it answered;
-    `cost_nusd` what was booked, None if unknown.
+    `request_id` is the provider's name for the exchange, `response_id` the id inside its answer, which the caller gets
+    where the answer is passed through. `status` is the upstream's HTTP status (None: no head arrived); `failure` the
+    class, None if it answered; `cost_nusd` what was booked, None if unknown.
     """
 
     n: int
@@ -63,6 +73,7 @@ class AttemptRecord:
     output_limit: int | None = None
     shrunk: bool = False
     dropped: tuple[str, ...] = ()
+    response_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +247,20 @@ def add_usage(usages: Sequence[Usage]) -> Usage | None:
     if len(usages) == 1:
         return usages[0]
     units: dict[str, int] = {}
+    others: dict[str, list[Usage]] = {}
     for usage in usages:
         for name, count in usage.units:
             units[name] = units.get(name, 0) + count
+        for model, part in usage.others:
+            others.setdefault(model, []).append(part)
+    added = ((model, add_usage(parts)) for model, parts in sorted(others.items()))
     costs = [usage.cost_nusd for usage in usages if usage.cost_nusd is not None]
     return Usage(
         input=sum(u.input for u in usages), cache_read=sum(u.cache_read for u in usages),
         cache_write_5m=sum(u.cache_write_5m for u in usages), cache_write_1h=sum(u.cache_write_1h for u in usages),
         output=sum(u.output for u in usages), reasoning=sum(u.reasoning for u in usages),
         audio_input=sum(u.audio_input for u in usages), audio_output=sum(u.audio_output for u in usages),
+        audio_cache_read=sum(u.audio_cache_read for u in usages),
         units=tuple(sorted(units.items())), cost_nusd=sum(costs) if costs else None,
+        others=tuple((model, part) for model, part in added if part is not None),
     )

@@ -89,6 +89,25 @@ class ReceiptFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageSince:
+    """Where the current day, week (from Monday) and month began, in UTC; Unix milliseconds."""
+
+    day_ms: int
+    week_ms: int
+    month_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSums:
+    """What calls came to: ever, and since those times. nano-USD, or credits where credits paid."""
+
+    total: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One drift that verify found. `check` names the invariant, `ids` the rows, `detail` expected and actual."""
 
@@ -105,3 +124,13 @@ class StoredAnswer:
     request_sha256: bytes
     status: int | None
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeDue:
+    """One version of a credential that is to be probed now."""
+
+    workspace_id: str
+    provider: str
+    credential_id: str
+    version: int

@@ -27,6 +27,7 @@ class Code(StrEnum):
     UNPRICED_MODEL = "unpriced_model"
     UNKNOWN_MODEL = "unknown_model"
     UNKNOWN_TASK = "unknown_task"
+    UNKNOWN_GENERATION = "unknown_generation"
     UNKNOWN_ENDPOINT = "unknown_endpoint"
     BAD_REQUEST = "bad_request"
     CONTEXT_TOO_LONG = "context_too_long"

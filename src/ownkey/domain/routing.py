@@ -151,7 +151,7 @@ def decide_after(
 ) -> After:
     """What follows a failed attempt on `route`.
 
-    `retried` says that this route already had its second try. Each following attempt needs its own hold. Only a
+    `retried` says that this route already had its second tries, if it is given any. Each following attempt needs its own hold. Only a
     failing key (AUTH, FUNDS) ever leads to credits, and only in row F10; never an outage, a rate limit or a cap.
     """
     cls = failure.cls
@@ -162,13 +162,12 @@ def decide_after(
         case FailureClass.REQUEST | FailureClass.TOO_LONG | FailureClass.POLICY | FailureClass.BAD_OUTPUT:
             return After(Step.STOP, code)
         case FailureClass.NETWORK | FailureClass.OVERLOAD | FailureClass.TIMEOUT | FailureClass.RATE_LIMIT:
-            if route is Route.DIRECT:
-                return After(Step.NEXT_ROUTE, code, Mark.CIRCUIT)
             may_retry = not retried and (
                 cls in (FailureClass.NETWORK, FailureClass.OVERLOAD)
                 or (cls is FailureClass.RATE_LIMIT and failure.retry_after_ms is not None)
             )
-            return After(Step.RETRY if may_retry else Step.NEXT_MODEL, code, Mark.CIRCUIT)
+            following = Step.NEXT_ROUTE if route is Route.DIRECT else Step.NEXT_MODEL
+            return After(Step.RETRY if may_retry else following, code, Mark.CIRCUIT)
         case FailureClass.AUTH | FailureClass.FUNDS:
             mark = _mark(cls, failure)
             match route:

@@ -11,7 +11,12 @@ from typing import Literal
 from ownkey.domain.failures import Failure
 from ownkey.domain.usage import Usage
 
-Endpoint = Literal["chat", "embeddings"]
+Endpoint = Literal["chat", "embeddings", "responses", "messages", "count_tokens"]
+"""`chat` and `responses` are OpenAI's ways to ask for an answer, `messages` is Anthropic's; `count_tokens` only measures
+a `messages` request and costs nothing."""
+
+ANSWERING: frozenset[Endpoint] = frozenset({"chat", "responses", "messages"})
+"""Endpoints that a model answers with text: their answers have an output limit, and may be streamed."""
 
 
 class BadRequest(Exception):
@@ -32,7 +37,9 @@ class Seen:
     terminator was ([DONE], message_stop, EOF). `failure` is an error found inside the answer: it decides,
     whatever else was seen. `usage` is the last report. `content_bytes` counts bytes of delivered content.
     `refused` turns true when the model or the provider's filter refused inside a good answer: class `policy`,
-    passed on as the dialect's own refusal.
+    passed on as the dialect's own refusal. `sequence_number` is the last one of a stream whose events are numbered:
+    an error event of ours goes on from there. `took_over` is another model than the one asked for, which the provider
+    let finish the answer: its prices hold.
     """
 
     content: bool = False
@@ -46,6 +53,8 @@ class Seen:
     content_bytes: int = 0
     choices_open: set[int] = field(default_factory=set)
     refused: bool = False
+    sequence_number: int | None = None
+    took_over: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,8 @@ class Credential:
     """A provider key that we store. `hint` is all that people ever see again (prefix, …, last 4).
 
     `origin` is where it may be sent; `version` counts replacements; `undecryptable` is set when opening failed.
-    `next_probe_ms` is when an unhealthy one is tried again.
+    `health_at_ms` is since when its health is what it is; `next_probe_ms` when an unhealthy one is tried again,
+    `probe_failures` how many probes have failed since. `expires_at_ms` is the key's own end, None if none is known.
     """
 
     id: str
@@ -98,6 +99,8 @@ class Credential:
     health_signal: str = ""
     health_at_ms: int = 0
     next_probe_ms: int = 0
+    probe_failures: int = 0
+    expires_at_ms: int | None = None
 
 
 class EntitlementState(StrEnum):

@@ -101,6 +101,10 @@ class Emulator:
         self._dice = Dice(self.seed, "timing")
         self._desk.reset()
 
+    def age_sign_ins(self, seconds: float) -> int:
+        """Make the codes of OpenRouter's sign-in page older; returns how many there are."""
+        return self._desk.age_sign_ins(seconds)
+
     def settings_changed(self) -> None:
         """Forget kept plans: prices or settings are others now."""
         self.plans.clear()
@@ -142,11 +146,13 @@ class Emulator:
             self.refuse(exchange, call, refused.failure, seen)
             return None
 
-    def refuse(self, exchange: Exchange, call: Call, refusal: Failure, seen: Seen) -> None:
-        """Send a refusal in the provider's way."""
+    def refuse(
+        self, exchange: Exchange, call: Call, refusal: Failure, seen: Seen, *, as_it_is: bool = False
+    ) -> None:
+        """Send a refusal in the provider's way, or byte for byte."""
         provider = call.provider
         head_id, _ = self._ids.next(provider, "", int(time.time()))
-        if provider == "openrouter" and call.name == "messages":
+        if provider == "openrouter" and call.name == "messages" and not as_it_is:
             refusal = errors.in_messages_envelope(refusal, head_id)
         seen.status = refusal.status
         lines = refusal_head(provider, head_id, refusal.content_type) + refusal.headers
@@ -242,11 +248,11 @@ class Emulator:
         provider = call.provider
         ask: Ask | None = None
         kept = self.plans.get((exchange.target, exchange.body)) if key.plain and self._keeps_plans else None
-        if kept is not None and (rule is None or twist_of(rule) is HONEST):
+        if kept is not None and (rule is None or (twist_of(rule) is HONEST and rule.name != "swapped_kind")):
             plan, settings = kept
         else:
             plan, settings, ask = self._plan(call, exchange.body, key, rule)
-            if self._keeps_plans and plan.keep:
+            if self._keeps_plans and plan.keep and (rule is None or rule.name != "swapped_kind"):
                 self.plans[exchange.target, exchange.body] = (plan, settings)
                 if len(self.plans) > _KEPT_PLANS:
                     self.plans.popitem(last=False)
@@ -284,6 +290,8 @@ class Emulator:
             ask = self.planner.read(provider, name, body, model)
             if name == "streamGenerateContent" and call.argument("alt") != "sse":
                 ask.stream = False
+            if rule is not None and rule.name == "swapped_kind":
+                ask.stream = not ask.stream
             self._permit(provider, key, model, ask)
             return self.planner.plan(provider, name, ask, model, key, settings, twist_of(rule)), settings, ask
         self._permit(provider, key, model, None)
@@ -334,12 +342,17 @@ class Emulator:
                 return None
             case "silence" | "cut_before_headers":
                 return self._break_after_billing(exchange, call, presented, rule, seen)
+            case "raw":
+                return self._send_raw(exchange, params)
+            case "last_answer":
+                exchange.connection.last = True
+                return _GO_ON
             case "redirect_307":
                 lines = b"location: %s\r\n" % str(params["location"]).encode()
                 self.refuse(exchange, call, Failure(307, b"", lines, b"text/html"), seen)
                 return None
             case "custom":
-                self.refuse(exchange, call, _custom(params), seen)
+                self.refuse(exchange, call, _custom(params), seen, as_it_is=True)
                 return None
             case "echo_key" if params["where"] == "error":
                 self.refuse(exchange, call, _echo(call.provider, presented), seen)
@@ -353,6 +366,14 @@ class Emulator:
                 return None
             case _:
                 return _GO_ON
+
+    def _send_raw(self, exchange: Exchange, params: Json) -> object:
+        """Bytes in an answer's place, or before it; then the connection ends, or is held."""
+        data = str(params["data"]).encode("latin-1")
+        if params["then"] == "answer":
+            exchange.raw(data)
+            return _GO_ON
+        return _raw(exchange, data, str(params["then"]), float(params["every_s"]))
 
     def _named(self, call: Call, presented: str, rule: Rule, name: str) -> Failure:
         params = rule.params
@@ -417,6 +438,19 @@ class Emulator:
 
 
 _GO_ON = object()
+
+
+async def _raw(exchange: Exchange, data: bytes, then: str, every_s: float) -> None:
+    """Send bytes as they are, one at a time where `every_s` says so, and end as told."""
+    pieces = [data[place : place + 1] for place in range(len(data))] if every_s > 0 else [data]
+    for piece in pieces:
+        exchange.raw(piece)
+        await exchange.drain()
+        await exchange.sleep(every_s)
+    if then == "hold":
+        await exchange.forever()
+    await exchange.sleep(0.01)
+    exchange.cut(reset=then == "reset")
 
 
 def _custom(params: Json) -> Failure:

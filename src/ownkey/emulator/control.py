@@ -7,7 +7,7 @@
     POST   prices {provider, model, input?, cache_read?, cache_write_5m?, cache_write_1h?, output?}   USD per million
     GET    settings         POST settings {match: {provider?, model?, key?}, settings: {…}}           DELETE settings
     GET    faults           POST faults {match?, times?, skip?, probability?, fault: {name, …}}
-    GET    faults/names     DELETE faults {id?}
+    GET    faults/names     DELETE faults {id?}         POST sign-ins/age {seconds}   codes handed out get older
     GET    bills?key=|key_sha256=&since=      GET bills/total?key=|key_sha256=&since=      GET requests?limit=
 
 Amounts are nano-USD as strings, prices USD as strings. A mistake is 400 {"error": "what is wrong"}.
@@ -126,6 +126,8 @@ class Control:
             case "GET", "bills/total":
                 chosen = emulator.book.select(key_sha256=_digest(arguments), since=int(arguments.get("since", 0)))
                 return {"count": len(chosen), "total_nusd": str(sum(bill.cost_nusd for bill in chosen))}
+            case "POST", "sign-ins/age":
+                return {"aged": emulator.age_sign_ins(float(body["seconds"]))}
             case "GET", "requests":
                 last = emulator.log.last(int(arguments.get("limit", 100)))
                 return {"count": emulator.log.count, "requests": [seen.as_json() for seen in last]}
@@ -281,6 +283,8 @@ def _key_json(key: Key) -> Json:
         "kind": key.kind,
         "last4": key.last4,
         "sha256": key.sha256,
+        "label": key.label,
+        "limit_reset": key.limit_reset,
         "balance_nusd": None if key.balance_nusd is None else str(key.balance_nusd),
         "limit_nusd": None if key.limit_nusd is None else str(key.limit_nusd),
         "used_nusd": str(key.used_nusd),

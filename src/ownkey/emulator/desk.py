@@ -30,6 +30,9 @@ class Desk:
     def reset(self) -> None:
         self._router.reset()
 
+    def age_sign_ins(self, seconds: float) -> int:
+        return self._router.age_sign_ins(seconds)
+
     def is_open(self, call: Call) -> bool:
         """True for a call that needs no key: unknown paths, signing in, OpenRouter's public lists."""
         return not call.name or (call.provider == "openrouter" and call.name in self._router.open_calls)

@@ -11,6 +11,7 @@ CALLS: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/openrouter/api/v1/models"): ("openrouter", "models"),
     ("GET", "/openrouter/api/v1/models/user"): ("openrouter", "models_user"),
     ("GET", "/openrouter/api/v1/embeddings/models"): ("openrouter", "models_embeddings"),
+    ("GET", "/openrouter/api/v1/providers"): ("openrouter", "providers"),
     ("GET", "/openrouter/api/v1/key"): ("openrouter", "key"),
     ("GET", "/openrouter/api/v1/auth/key"): ("openrouter", "key"),
     ("GET", "/openrouter/api/v1/credits"): ("openrouter", "credits"),

@@ -4,15 +4,31 @@ A fault that is a named refusal takes the body from `errors`; the others bend th
 connection. An `error_mid_stream` has four shapes: "provider" (the provider's own frame, then the end), "continue" (the
 stream goes on after it), "bare" (JSON without any framing, as Google has sent), "final" (inside OpenRouter's usage
 chunk). `bill` says what the book records for a broken answer: "none", "sent" (what was sent), or "whole".
+
+`raw` sends bytes (given as Latin-1 text) in an answer's place and then ends, resets or holds the connection, or goes on
+with the answer. Places in a stream are counted in frames with content (`bending`).
 """
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec
-
 from . import errors
+from .bending import (
+    content_place,
+    done_at,
+    filler_of,
+    garbled,
+    inserted,
+    repeated,
+    reported_early,
+    reported_twice,
+    stopped,
+    stopped_at_byte,
+    stopped_inside,
+    unending,
+    unfinished,
+    with_final_error,
+)
 from .dice import Dice
 from .plan import HONEST, Event, Json, Twist
 
@@ -24,9 +40,27 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "silence": {},
     "slow_head": {"seconds": 1.0},
     "slow_first_content": {"seconds": 1.0},
-    "stall_after": {"events": 1},
-    "cut_after": {"events": None, "bytes": None, "reset": False},
+    "stall_after": {"events": 1, "content": None},
+    "cut_after": {"events": None, "bytes": None, "content": None, "reset": False},
+    "cut_inside": {"what": "frame", "after": 1, "reset": False},
     "cut_before_headers": {"reset": False},
+    "raw": {"data": "", "then": "cut", "every_s": 0.0},
+    "last_answer": {},
+    "swapped_kind": {},
+    "endless": {"what": "comment", "after": 0, "every_s": 0.05},
+    "no_finish": {},
+    "early_usage": {},
+    "repeat": {"kind": "end"},
+    "unknown_event": {"after": 1},
+    "after_end": {},
+    "invalid_utf8": {"after": 1},
+    "other_model": {"model": "someone-else/entirely"},
+    "until_close": {"version": "1.1", "share": 1.0},
+    "unfinished_chunks": {},
+    "bad_chunk": {"share": 0.5},
+    "slow_bytes": {"size": 16, "every_s": 0.0002},
+    "deflate": {"bare": False},
+    "brotli": {},
     "malformed_event": {"after": 1},
     "missing_end": {"finish": True},
     "missing_usage": {},
@@ -36,11 +70,11 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "html_login_200": {},
     "retry_after_on_200": {"seconds": 55},
     "echo_key": {"where": "error"},
-    "gzip": {},
-    "wrong_content_length": {"delta": 10},
+    "gzip": {"share": 1.0},
+    "wrong_content_length": {"delta": 10, "share": 1.0},
     "redirect_307": {"location": "https://example.com/elsewhere"},
     "set_cookie": {},
-    "huge_event": {"bytes": 1_048_576},
+    "huge_event": {"bytes": 1_048_576, "after": 0},
     "crlf": {},
     "error_in_200": {"error": "overloaded", "where": "top"},
     "error_in_first_event": {"error": "overloaded"},
@@ -48,7 +82,19 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "finish_error": {"reason": "MALFORMED_FUNCTION_CALL"},
     "native_finish_error": {},
 }
+_CHOICES: dict[tuple[str, str], set[str]] = {
+    ("raw", "then"): {"cut", "reset", "hold", "answer"},
+    ("cut_inside", "what"): {"frame", "character"},
+    ("endless", "what"): {"comment", "ping", "head", "blank"},
+    ("repeat", "kind"): {"head", "finish", "usage", "end"},
+    ("until_close", "version"): {"1.0", "1.1"},
+    ("echo_key", "where"): {"error", "header", "event", "text"},
+    ("error_mid_stream", "shape"): {"provider", "continue", "bare", "final"},
+}
 _NEEDS_PROVIDER = {"native_finish_error": {"openrouter"}, "finish_error": {"openrouter", "google"}}
+
+
+_LATE = b'data: {"id":"late","choices":[{"index":0,"delta":{"content":"late"}}]}\n\n'
 
 
 class FaultError(ValueError):
@@ -173,6 +219,10 @@ def _parameters(name: str, provider: Any, given: Json) -> Json:
         )
     if unknown := set(given) - set(allowed):
         raise FaultError(f"{name} takes {sorted(allowed)}, not {sorted(unknown)}")
+    for key, value in given.items():
+        chosen = _CHOICES.get((name, key))
+        if chosen is not None and value not in chosen:
+            raise FaultError(f"{name}: {key} is one of {', '.join(sorted(chosen))}")
     inner = given.get("error")
     if inner is not None and inner not in errors.names(provider):
         raise FaultError(f"no error {inner!r}; known: {', '.join(errors.names(provider))}")
@@ -217,25 +267,34 @@ def bend(rule: Rule, events: list[Event], error_frame: bytes, error_body: bytes 
     """The frames as the fault sends them. `error_frame` and `error_body` are the provider's for the rule's error."""
     params = rule.params
     match rule.name:
-        case "stall_after":
-            return _stopped(events, int(params["events"]), "stall")
-        case "cut_after":
-            kind = "reset" if params["reset"] else "cut"
-            if params["bytes"] is not None:
-                return _stopped_at_byte(events, int(params["bytes"]), kind)
-            return _stopped(events, int(1 if params["events"] is None else params["events"]), kind)
+        case "stall_after" | "cut_after":
+            kind = "stall" if rule.name == "stall_after" else _cut(params)
+            return _broken_off(events, params, kind)
+        case "cut_inside":
+            return stopped_inside(events, str(params["what"]), int(params["after"]), _cut(params))
         case "malformed_event":
-            broken = Event(b'data: {"id": "broken, "choices": [\n\n', "head")
-            place = _content_place(events, int(params["after"]))
-            return [*events[:place], replace(broken, done=events[place - 1].done if place else 0), *events[place:]]
+            return inserted(events, int(params["after"]), b'data: {"id": "broken, "choices": [\n\n', "head")
+        case "unknown_event":
+            return inserted(events, int(params["after"]), b'event: news\ndata: {"type":"news","x":[1,{}]}\n\n', "ping")
+        case "invalid_utf8":
+            return garbled(events, int(params["after"]))
+        case "endless":
+            return unending(events, int(params["after"]), filler_of(events, str(params["what"])))
+        case "no_finish":
+            return unfinished(events)
+        case "early_usage":
+            return reported_early(events)
+        case "repeat":
+            return repeated(events, str(params["kind"]))
+        case "after_end":
+            return [*events, Event(_LATE, "end")]
         case "missing_end":
             dropped = {"end"} if params["finish"] else {"end", "finish", "usage"}
             return [event for event in events if event.kind not in dropped]
         case "usage_twice":
-            return _twice(events)
+            return reported_twice(events)
         case "huge_event":
-            filler = b": " + b"x" * int(params["bytes"]) + b"\n\n"
-            return [*events[:1], Event(filler, "ping", events[0].done if events else 0), *events[1:]]
+            return inserted(events, int(params["after"]), b": " + b"x" * int(params["bytes"]) + b"\n\n", "ping")
         case "crlf":
             return [replace(event, data=event.data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")) for event in events]
         case "error_in_first_event":
@@ -243,65 +302,28 @@ def bend(rule: Rule, events: list[Event], error_frame: bytes, error_body: bytes 
             begun = [event for event in events[:2] if b"response." in event.data[:40]]
             return [*begun, Event(error_frame, "error")]
         case "error_mid_stream" if params["shape"] == "final":
-            return _with_final_error(events, error_body)
+            return with_final_error(events, error_body)
+        case "echo_key" if params["where"] in {"text", "header"}:
+            return events
         case "error_mid_stream" | "echo_key":
-            place = _content_place(events, int(params.get("after", 1)))
-            done = events[place - 1].done if place else 0
-            return [*events[:place], Event(error_frame, "error", done)]
+            place = content_place(events, int(params.get("after", 1)))
+            return [*events[:place], Event(error_frame, "error", done_at(events, place)), *_rest(params, events, place)]
         case _:
             return events
 
 
-def _with_final_error(events: list[Event], error_body: bytes) -> list[Event]:
-    """The usage chunk carries the error and no finish, and `[DONE]` follows: OpenRouter's recorded way."""
-    found = msgspec.json.decode(error_body)
-    error = msgspec.json.encode(found.get("error", {}) if isinstance(found, dict) else {})
-    made: list[Event] = []
-    for event in events:
-        if event.kind == "usage":
-            data = re.sub(rb'"finish_reason":"[a-z_]+"', b'"finish_reason":null', event.data)
-            event = replace(event, data=data.replace(b"data: {", b'data: {"error":%s,' % error, 1))
-        made.append(event)
-    return made
+def _cut(params: Json) -> str:
+    return "reset" if params["reset"] else "cut"
 
 
-def _content_place(events: list[Event], wanted: int) -> int:
-    """The index just after the `wanted`-th frame that brings content."""
-    seen = 0
-    for index, event in enumerate(events):
-        if event.kind in {"finish", "usage", "end"}:
-            return index
-        if event.kind == "content":
-            seen += 1
-            if seen >= wanted:
-                return index + 1
-    return len(events)
+def _broken_off(events: list[Event], params: Json, kind: str) -> list[Event]:
+    """Ended after so many bytes, so many frames with content, or so many frames of any kind."""
+    if params.get("bytes") is not None:
+        return stopped_at_byte(events, int(params["bytes"]), kind)
+    if params.get("content") is not None:
+        return stopped(events, content_place(events, int(params["content"])), kind)
+    return stopped(events, int(1 if params["events"] is None else params["events"]), kind)
 
 
-def _stopped(events: list[Event], count: int, kind: Any) -> list[Event]:
-    kept = events[:count]
-    return [*kept, Event(b"", kind, kept[-1].done if kept else 0)]
-
-
-def _stopped_at_byte(events: list[Event], size: int, kind: Any) -> list[Event]:
-    kept: list[Event] = []
-    for event in events:
-        if size < len(event.data):
-            kept.append(replace(event, data=event.data[:size]))
-            break
-        kept.append(event)
-        size -= len(event.data)
-    done = kept[-1].done if kept else 0
-    return [*kept, Event(b"", kind, done)]
-
-
-def _twice(events: list[Event]) -> list[Event]:
-    reports = [event for event in events if event.kind == "usage"] or [
-        event for event in events if event.kind == "finish"
-    ]
-    made: list[Event] = []
-    for event in events:
-        made.append(event)
-        if reports and event is reports[-1]:
-            made.append(replace(event))
-    return made
+def _rest(params: Json, events: list[Event], place: int) -> list[Event]:
+    return events[place:] if params.get("shape") == "continue" else []

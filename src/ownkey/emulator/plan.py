@@ -12,7 +12,7 @@ from .catalogue import Model
 Json = dict[str, Any]
 Finish = Literal["stop", "length", "tool_calls", "refusal", "content_filter", "blocked"]
 PartKind = Literal["reasoning", "text", "tool", "refusal"]
-EventKind = Literal["head", "ping", "content", "finish", "usage", "end", "error", "stall", "cut", "reset"]
+EventKind = Literal["head", "ping", "content", "finish", "usage", "end", "error", "stall", "cut", "reset", "endless"]
 
 ID_MARK = "~request-id~"
 TIME_MARK = 7_770_000_000_777

@@ -8,14 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .answers import Settings
+from .bending import no_text
 from .dice import Dice
 from .doors import head
 from .faults import Rule, bend
+from .framing import is_framed, send_framed
 from .plan import ID_BYTES, TIME_BYTES, Event, Plan, Usage
 from .server import Exchange, Hangup, status_line
 
 _COMMENT = b": OPENROUTER PROCESSING\n\n"
 _PADDING = b"\n         \n"
+KEY_MARK = b"~the-key~"
 LOGIN = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><form>Sign in to continue</form></body></html>"
 
 WriteBill = Callable[[Usage, bool], None]
@@ -89,7 +92,9 @@ async def play(show: Show) -> None:
         latency += float(show.rule.params["seconds"])
     try:
         await show.exchange.sleep(latency)
-        if plan.stream and show.fault not in {"html_login_200"}:
+        if show.rule is not None and is_framed(show.fault, show.rule.params):
+            await _play_framed(show, show.rule)
+        elif plan.stream and show.fault not in {"html_login_200"}:
             await _play_stream(show)
         else:
             await _play_whole(show)
@@ -110,11 +115,31 @@ def _head(show: Show, *, stream: bool) -> bytes:
             lines += b"set-cookie: __cf_bm=emulated; path=/; HttpOnly; Secure\r\n"
         case Rule(name="echo_key", params={"where": "header"}):
             lines += b"x-debug-credential: %s\r\n" % show.key.encode()
-        case Rule(name="gzip"):
-            lines += b"content-encoding: gzip\r\n"
+        case Rule(name="gzip" | "deflate" | "brotli" as name):
+            lines += b"content-encoding: %s\r\n" % {"brotli": "br"}.get(name, name).encode()
         case _:
             pass
     return lines
+
+
+def _bytes_of(show: Show, data: bytes) -> bytes:
+    """The plan's bytes as this request's answer, bent where a fault changes words of it."""
+    data = filled(data, show.body_id, show.now)
+    match show.rule:
+        case Rule(name="echo_key", params={"where": "text"}):
+            return data.replace(KEY_MARK, show.key.encode())
+        case Rule(name="other_model", params=params):
+            # The field, not the word: an answer may speak of models.
+            return data.replace(b'"%s"' % show.plan.served.encode(), b'"%s"' % str(params["model"]).encode())
+        case _:
+            return data
+
+
+async def _play_framed(show: Show, rule: Rule) -> None:
+    plan = show.plan
+    payload = _bytes_of(show, plan.joined if plan.stream else plan.body)
+    show.bill(plan.usage, aborted=False)
+    await send_framed(show.exchange, _head(show, stream=plan.stream), payload, rule.name, rule.params)
 
 
 def _error_body(show: Show) -> bytes | None:
@@ -126,7 +151,7 @@ def _error_body(show: Show) -> bytes | None:
 
 async def _play_whole(show: Show) -> None:
     plan, exchange, rule = show.plan, show.exchange, show.rule
-    body = filled(plan.body, show.body_id, show.now)
+    body = _bytes_of(show, plan.body)
     lines = _head(show, stream=False)
     error = _error_body(show)
     if error is not None or show.fault == "html_login_200":
@@ -148,14 +173,12 @@ async def _play_whole(show: Show) -> None:
             body = b" " * int(params["bytes"]) + body
         case Rule(name="slow_first_content", params=params):
             await exchange.sleep(float(params["seconds"]))
-        case Rule(name="stall_after" | "cut_after"):
+        case Rule(name="invalid_utf8"):
+            body = no_text(body)
+        case Rule(name="endless", params=params):
+            await _pad_forever(show, lines, float(params["every_s"]))
+        case Rule(name="stall_after" | "cut_after" | "cut_inside"):
             await _break_whole(show, rule, lines, body)
-            return
-        case Rule(name="wrong_content_length", params=params):
-            show.bill(plan.usage, aborted=False)
-            length = max(0, len(body) + int(params["delta"]))
-            exchange.raw(b"%s%scontent-length: %d\r\n\r\n%s" % (status_line(200), lines, length, body))
-            exchange.cut(reset=False)
             return
         case _:
             pass
@@ -169,10 +192,21 @@ async def _play_whole(show: Show) -> None:
         exchange.respond(200, lines, body)
 
 
+async def _pad_forever(show: Show, lines: bytes, every_s: float) -> None:
+    """Blanks before a JSON answer that never comes: OpenRouter's sign of life, without an end."""
+    show.exchange.start(200, lines)
+    while True:
+        show.exchange.write(_PADDING)
+        await show.exchange.sleep(every_s)
+
+
 async def _break_whole(show: Show, rule: Rule, lines: bytes, body: bytes) -> None:
     """Send a part of a whole answer under a head that promises all of it."""
     wanted = rule.params.get("bytes")
-    part = body[: int(wanted)] if wanted is not None else body[: len(body) // 2]
+    half = len(body) // 2
+    if rule.params.get("what") == "character":
+        half = next((place + 1 for place in range(len(body)) if body[place] >= 0xC0), half)
+    part = body[: int(wanted)] if wanted is not None else body[:half]
     show.bill(show.plan.usage, aborted=True)
     show.exchange.raw(b"%s%scontent-length: %d\r\n\r\n%s" % (status_line(200), lines, len(body), part))
     if rule.name == "stall_after":
@@ -215,7 +249,7 @@ async def _wait(show: Show, seconds: float, filler: bytes) -> None:
 
 async def _play_stream(show: Show) -> None:
     plan, exchange, settings, rule = show.plan, show.exchange, show.settings, show.rule
-    events = [replace(event, data=filled(event.data, show.body_id, show.now)) for event in plan.events]
+    events = [replace(event, data=_bytes_of(show, event.data)) for event in plan.events]
     if rule is not None:
         frame = filled(show.error_frame, show.body_id, show.now)
         events = bend(rule, events, frame, show.error_body)
@@ -233,6 +267,8 @@ async def _play_stream(show: Show) -> None:
                 spoke = True
             if event.kind in {"finish", "usage", "end"}:
                 show.bill(plan.usage, aborted=False)
+            elif event.kind == "endless":
+                await _repeat_forever(show, event.data)
             elif event.kind in {"stall", "cut", "reset", "error"}:
                 await _break_stream(show, event, done)
                 if event.kind != "error":
@@ -255,6 +291,14 @@ async def _play_stream(show: Show) -> None:
     if squeeze is not None:
         exchange.write(squeeze.flush())
     exchange.finish()
+
+
+async def _repeat_forever(show: Show, data: bytes) -> None:
+    """The same frame until the client leaves."""
+    assert show.rule is not None
+    while True:
+        show.exchange.write(data)
+        await show.exchange.sleep(float(show.rule.params["every_s"]))
 
 
 def _goes_on(show: Show) -> bool:

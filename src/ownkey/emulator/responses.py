@@ -14,6 +14,7 @@ from .plan import ID_MARK, TIME_MARK, Ask, Choice, Cost, Draft, Event, EventKind
 from .reading import PromptReader, tool_list, whole_number
 
 _encode = msgspec.json.encode
+_STORED = ("previous_response_id", "conversation", "prompt")
 _ECHOED = (
     "tools", "tool_choice", "parallel_tool_calls", "temperature", "top_p", "metadata", "instructions", "text",
     "store", "truncation", "user", "previous_response_id", "max_output_tokens", "reasoning", "service_tier",
@@ -27,6 +28,8 @@ def _refuse(provider: str, message: str) -> Refused:
 def read(body: Json, provider: str, model: Model) -> Ask:
     """The neutral form of a Responses request. Raises Refused."""
     asked = body.get("input")
+    if provider == "openrouter" and body.get("previous_response_id") is not None:
+        raise _refuse(provider, "previous_response_id is not supported: no responses are stored. Send the whole input.")
     reader = PromptReader(model)
     reader.add_schema_text(body.get("tools"))
     if isinstance(body.get("instructions"), str):
@@ -39,7 +42,7 @@ def read(body: Json, provider: str, model: Model) -> Ask:
         for item in asked:
             if isinstance(item, dict):
                 _read_item(reader, item)
-    else:
+    elif provider == "openrouter" or not any(body.get(name) for name in _STORED):
         raise _refuse(provider, "Missing required parameter: 'input'.")
     tools = [tool for tool in body.get("tools") or () if isinstance(tool, dict) and tool.get("type") == "function"]
     ask = Ask(
@@ -73,6 +76,8 @@ def read(body: Json, provider: str, model: Model) -> Ask:
     ask.thinks = model.thinks and effort not in {"none", "minimal"}
     ask.shows_thoughts = ask.thinks and isinstance(options, dict) and options.get("summary") is not None
     ask.extra = {name: body[name] for name in _ECHOED if name in body}
+    # Not echoed: it decides what a reasoning item shows.
+    ask.extra["include"] = body.get("include") or ()
     reader.fill(ask)
     return ask
 
@@ -181,7 +186,8 @@ def _item(draft: Draft, part: Part, index: int, *, status: str = "completed", em
         case "reasoning":
             summary = [] if empty else [{"type": "summary_text", "text": part.text}]
             made: Json = {"id": f"rs_{mark}", "type": "reasoning", "summary": summary}
-            return made if empty else {**made, "encrypted_content": part.signature}
+            sealed = draft.provider == "openrouter" or "reasoning.encrypted_content" in draft.ask.extra["include"]
+            return {**made, "encrypted_content": part.signature} if sealed and not empty else made
         case "tool":
             return {
                 "id": f"fc_{mark}",
@@ -284,7 +290,7 @@ class _Frames:
             yield self._event("head", "response.content_part.done", **place, part=_content(part, part.text))
         yield self._event("head", "response.output_item.done", output_index=index, item=_item(draft, part, index))
 
-    def _event(self, kind: EventKind, name: str, **fields: Any) -> Event:
+    def _event(self, kind: EventKind, name: str, /, **fields: Any) -> Event:
         data = _encode({"type": name, **fields, "sequence_number": self._number})
         self._number += 1
         if self._draft.provider == "openrouter":

@@ -2,7 +2,10 @@
 
 import base64
 import hashlib
+import re
 import time
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -13,7 +16,7 @@ from .catalogue import Model
 from .chat import digits
 from .doors import Call
 from .errors import Scene, failure, openrouter_error
-from .keys import Key
+from .keys import Key, Kind
 from .plan import Json, Refused
 from .server import Exchange
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from .app import Emulator
 
 _CODE_LIFE_S = 600
+_S256 = re.compile(r"[A-Za-z0-9_-]{43}")
 _DAY = 86_400
 
 
@@ -34,16 +38,20 @@ def _per_token(nusd_per_million: int) -> str:
 class RouterDesk:
     """Answers about OpenRouter's models, keys and accounts."""
 
-    open_calls = frozenset({"auth_page", "auth_keys", "models", "models_embeddings", "endpoints"})
+    open_calls = frozenset({"auth_page", "auth_keys", "models", "models_embeddings", "endpoints", "providers"})
 
     def __init__(self, emulator: "Emulator") -> None:
         self._emulator = emulator
-        self._codes: dict[str, tuple[str, str, float, str | None]] = {}
+        self._codes: dict[str, _SignIn] = {}
         self._made = 0
 
     def reset(self) -> None:
         self._codes.clear()
         self._made = 0
+
+    def age_sign_ins(self, seconds: float) -> int:
+        self._codes = {code: replace(one, ends_at=one.ends_at - seconds) for code, one in self._codes.items()}
+        return len(self._codes)
 
     def answer(self, exchange: Exchange, call: Call, key: Key | None) -> Any:
         """The body for one call; `key` is None only for the open ones. Raises Refused."""
@@ -54,6 +62,8 @@ class RouterDesk:
                 return self._list("embeddings", None)
             case "endpoints":
                 return self._endpoints(call)
+            case "providers":
+                return self._providers()
             case "auth_keys":
                 return self._exchange_code(exchange)
             case _:
@@ -185,6 +195,14 @@ class RouterDesk:
             }
         }
 
+    def _providers(self) -> Json:
+        hosts = sorted({model.host for model in self._emulator.catalogue.listed("openrouter") if model.host})
+        return {"data": [
+            {"name": host, "slug": host.lower().replace(" ", "-"), "privacy_policy_url": None,
+             "terms_of_service_url": None, "status_page_url": None, "headquarters": None, "datacenters": None}
+            for host in hosts
+        ]}
+
     def _key(self, key: Key) -> Json:
         now = time.time()
         bills = self._emulator.book.select(key_sha256=key.sha256)
@@ -234,14 +252,11 @@ class RouterDesk:
 
     def authorize(self, exchange: Exchange, call: Call, seen: Seen) -> None:
         """Consent is assumed: the page sends the browser straight back with a code."""
-        callback = call.argument("callback_url")
-        if not callback or urlsplit(callback).scheme not in {"http", "https"}:
-            raise Refused(openrouter_error(400, "callback_url is required"))
-        challenge = call.argument("code_challenge") or ""
-        method = call.argument("code_challenge_method") or ("plain" if challenge else "")
+        callback = _callback(call)
+        sign_in = _sign_in(call)
         self._made += 1
         mark = hashlib.sha256(f"{self._emulator.seed}:{self._made}:code".encode()).hexdigest()
-        self._codes[mark] = (challenge, method, time.time() + _CODE_LIFE_S, call.argument("limit"))
+        self._codes[mark] = sign_in
         parts = urlsplit(callback)
         query = f"{parts.query}&code={mark}" if parts.query else f"code={mark}"
         target = urlunsplit(parts._replace(query=query))
@@ -250,22 +265,70 @@ class RouterDesk:
 
     def _exchange_code(self, exchange: Exchange) -> Json:
         body = self._emulator.decode("openrouter", exchange.body)
-        challenge, method, expires, limit = self._codes.pop(str(body.get("code")), ("", "gone", 0.0, None))
+        # One try a code, a wrong one included.
+        sign_in = self._codes.pop(str(body.get("code")), None)
         verifier = str(body.get("code_verifier") or "")
-        if method == "gone" or time.time() > expires:
+        if sign_in is None or time.time() >= sign_in.ends_at:
             raise Refused(openrouter_error(403, "Invalid code or code_verifier"))
-        if body.get("code_challenge_method") not in {None, method or None}:
+        if (body.get("code_challenge_method") or "") != sign_in.method:
             raise Refused(openrouter_error(400, "Invalid code_challenge_method"))
         digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-        if challenge and challenge != (digest if method == "S256" else verifier):
+        if sign_in.challenge and sign_in.challenge != (digest if sign_in.method == "S256" else verifier):
             raise Refused(openrouter_error(403, "Invalid code or code_verifier"))
         self._made += 1
         secret = hashlib.sha256(f"{self._emulator.seed}:{self._made}:key".encode()).hexdigest()
-        key = Key("openrouter", f"sk-or-v1-{secret}")
-        if limit:
-            key = Key("openrouter", key.key, "limited", limit_nusd=parse_usd_nusd(limit))
+        kind: Kind = "limited" if sign_in.limit_nusd is not None else "expiring" if sign_in.key_ends_at else "valid"
+        key = Key(
+            "openrouter", f"sk-or-v1-{secret}", kind, limit_nusd=sign_in.limit_nusd, limit_reset=sign_in.limit_reset,
+            expires_at=sign_in.key_ends_at, label=sign_in.label,
+        )
         self._emulator.keys.add(key)
         return {"key": key.key, "user_id": "user_emulator"}
+
+
+@dataclass(frozen=True, slots=True)
+class _SignIn:
+    """What a code stands for. Times are Unix seconds."""
+
+    challenge: str
+    method: str
+    ends_at: float
+    label: str
+    limit_nusd: int | None
+    limit_reset: str | None
+    key_ends_at: float | None
+
+
+def _callback(call: Call) -> str:
+    """https anywhere, or http to localhost on any port (OpenRouter's API reference, "Create authorization code")."""
+    callback = call.argument("callback_url")
+    if not callback:
+        raise Refused(openrouter_error(400, "callback_url is required"))
+    parts = urlsplit(callback)
+    here = parts.scheme == "http" and parts.hostname in {"localhost", "127.0.0.1"}
+    if not parts.hostname or not (parts.scheme == "https" or here):
+        raise Refused(openrouter_error(400, "callback_url must be https, or http on localhost"))
+    return callback
+
+
+def _sign_in(call: Call) -> _SignIn:
+    challenge, method = call.argument("code_challenge") or "", call.argument("code_challenge_method") or ""
+    if method not in {"", "S256", "plain"} or (method and not challenge):
+        raise Refused(openrouter_error(400, "Invalid code_challenge_method"))
+    if challenge and not method:
+        method = "plain"
+    if method == "S256" and not _S256.fullmatch(challenge):
+        raise Refused(openrouter_error(400, "Invalid code_challenge"))
+    label, reset = call.argument("key_label") or "", call.argument("usage_limit_type")
+    if len(label) > 100 or reset not in {None, "daily", "weekly", "monthly"}:
+        raise Refused(openrouter_error(400, "Invalid key_label or usage_limit_type"))
+    try:
+        limit, ends = call.argument("limit"), call.argument("expires_at")
+        limit_nusd = None if limit is None else parse_usd_nusd(limit)
+        key_ends_at = None if ends is None else datetime.fromisoformat(ends).timestamp()
+    except ValueError as error:
+        raise Refused(openrouter_error(400, "Invalid limit or expires_at")) from error
+    return _SignIn(challenge, method, time.time() + _CODE_LIFE_S, label, limit_nusd, reset, key_ends_at)
 
 
 def _iso(at: float) -> str:

@@ -131,7 +131,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body", "_busy", "_expired", "_headers", "_loop", "_parser", "_paused", "_queue", "_server", "_target",
-        "_task", "_waiter", "lost", "transport",
+        "_task", "_waiter", "last", "lost", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -146,6 +146,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._paused = False
+        self.last = False  # the next request on this connection is answered with a reset
         self.lost = False
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
@@ -212,6 +213,9 @@ class Connection(asyncio.Protocol):
     # the answers' side
 
     def _dispatch(self, exchange: Exchange) -> None:
+        if self.last:
+            exchange.cut(reset=True)
+            return
         self._busy = True
         try:
             work = self._server.handler(exchange)

@@ -19,9 +19,9 @@ from ownkey.domain.money import format_usd
 from ownkey.domain.product import Product, RoutingLimits
 from ownkey.domain.receipts import AttemptRecord
 from ownkey.domain.routing import Funding
-from ownkey.domain.wire import Edits, Seen
+from ownkey.domain.wire import ANSWERING, Edits, Seen
 from ownkey.gateway.calls import CallLog, Progress
-from ownkey.gateway.codecs import EventEncoder
+from ownkey.gateway.codecs import EventEncoder, Provider
 from ownkey.gateway.outcome import Outcome, decide_outcome
 from ownkey.gateway.plan import Plan, Planned
 from ownkey.gateway.ports import Clock, Journal, Opener, Reply, Upstream, UpstreamResponse
@@ -128,9 +128,11 @@ class Runner:
         gone = reply.gone
         outcome = self._outcome(planned, hold, progress, failure, gone)
         record = self._record(log, planned, hold, n, progress, failure, outcome, started_ms, gone)
+        delivered = progress.committed or (failure is None and not gone)
         end = AttemptEnd(
             hold.hold_id, log.request.workspace.id, outcome.state, outcome.basis, outcome.cost_nusd,
-            outcome.delivered_cost_nusd, outcome.maybe_billed, progress.seen.content_bytes, self._clock.now_ms(),
+            outcome.delivered_cost_nusd if delivered else 0, outcome.maybe_billed,
+            progress.seen.content_bytes if delivered else 0, self._clock.now_ms(),
         )
         return AttemptResult(
             record, end, failure, progress.seen, gone=gone, stopped=stopped, committed=progress.committed,
@@ -139,12 +141,10 @@ class Runner:
         )
 
     async def deliver(self, log: CallLog, planned: Planned, result: AttemptResult, reply: Reply) -> None:
-        """The last bytes of an answer whose end is booked."""
-        if result.committed:
-            await reply.finish(result.tail)
-            return
-        await reply.start(200, answer_headers(log, planned, "application/json"))
-        await reply.finish(result.body)
+        """The last bytes of an answer whose end is booked; all of them, where it was gathered or is no stream."""
+        if not result.committed:
+            await start_answer(log, planned, reply)
+        await reply.finish(result.tail or result.body)
 
     # --- the exchange
 
@@ -165,6 +165,8 @@ class Runner:
         )
         now = self._clock.monotonic()
         patience = self._limits.first_content_s if call.stream else self._limits.response_s
+        if hides_reasoning(planned.slug):
+            patience += self._limits.hidden_reasoning_s
         answer_by = min(log.deadline, now + patience) if others else log.deadline
         if answer_by <= now:
             return Failure(FailureClass.TIMEOUT, "the call's deadline has passed", unbilled=True)
@@ -172,14 +174,18 @@ class Runner:
         response = await self._upstream.send(request, head_timeout_s=answer_by - now)
         try:
             progress.status = response.status
-            progress.request_id = request_id(response.headers)
+            progress.request_id = request_id(planned.provider, response.headers)
             if response.status != 200:
                 text = await self._error_body(response, log)
-                failure = planned.provider.decode_failure(response.status, response.headers, text)
-                return explain_no_endpoints(failure, log, planned)
+                refused = planned.provider.decode_failure(response.status, response.headers, text)
+                return explain_no_endpoints(refused, log, planned)
             if call.stream:
-                return await self._stream(log, planned, response, progress, answer, reply, answer_by)
-            return await self._whole(log, planned, response, progress, answer, answer_by)
+                failure = await self._stream(log, planned, response, progress, answer, reply, answer_by)
+            else:
+                failure = await self._whole(log, planned, response, progress, answer, answer_by)
+            if failure is not None:
+                response.discard()
+            return failure
         finally:
             response.close()
 
@@ -203,7 +209,7 @@ class Runner:
             return planned.translated_body
         asked = call.shape.output_limit
         limit = None
-        if call.endpoint == "chat" and (asked is None or hold.output_limit < asked) and hold.output_limit > 0:
+        if call.endpoint in ANSWERING and (asked is None or hold.output_limit < asked) and hold.output_limit > 0:
             limit = hold.output_limit
         return call.native_body(Edits(
             model=planned.native_model,
@@ -268,10 +274,12 @@ class Runner:
                     return timeout_failure(seen, log, self._clock.monotonic())
                 raise
             pending += relay.feed(chunk) if chunk else relay.eof()
-            if not progress.committed and (seen.content or seen.complete) and seen.failure is None and not reply.gone:
-                progress.committed = True
+            if seen.content and progress.first_content_ms is None:
                 progress.first_content_ms = log.elapsed_ms(self._clock.monotonic())
-                await reply.start(200, answer_headers(log, planned, "text/event-stream; charset=utf-8"))
+            commits = (seen.content or seen.complete) and seen.failure is None and not log.gather
+            if commits and not progress.committed and not reply.gone:
+                progress.committed = True
+                await start_answer(log, planned, reply)
             if seen.failure is None and (seen.ended or not chunk):
                 if chunk:
                     await read_to_end(response)
@@ -294,6 +302,9 @@ class Runner:
             if seen.failure is not None:
                 progress.unread = bool(chunk) and seen.failure.cls is FailureClass.NETWORK
                 return seen.failure
+            if log.gather and len(pending) > self._limits.whole_bytes:
+                progress.unread = True
+                return Failure(FailureClass.BAD_OUTPUT, "the answer is too large to be gathered first", status=200)
             if len(pending) > self._limit_bytes:
                 progress.unread = True
                 return Failure(FailureClass.NETWORK, "too much before the first content", status=200)
@@ -342,9 +353,10 @@ class Runner:
             failure = Failure(FailureClass.NETWORK, "the caller hung up")
         final = seen.usage is not None and (seen.complete or not planned.codec.interim_usage)
         bills_on = not seen.complete and not planned.provider.stops_billing(planned.native_model)
+        price = planned.price if seen.took_over is None else planned.price_of(seen.took_over)
         return decide_outcome(
-            seen=seen, failure=failure, sent=progress.sent, final_usage=final, price=planned.price,
-            terms=planned.terms, output_limit=hold.output_limit,
+            seen=seen, failure=failure, sent=progress.sent, final_usage=final, price=price,
+            price_of=planned.price_of, terms=planned.terms, output_limit=hold.output_limit,
             unseen=bills_on or progress.unread or hides_reasoning(planned.slug),
         )
 
@@ -362,10 +374,12 @@ class Runner:
             cost_nusd=outcome.cost_nusd, usage=outcome.usage, status=progress.status,
             failure=None if failure is None else failure.cls.value,
             signal="the caller hung up" if gone and failure is None else "" if failure is None else failure.signal,
-            message="" if failure is None else failure.message, request_id=progress.request_id,
+            message="" if failure is None else failure.message,
+            request_id=progress.request_id or (progress.seen.response_id or "")[:200] or None,
             started_ms=started_ms, first_content_ms=progress.first_content_ms,
             ended_ms=log.elapsed_ms(self._clock.monotonic()), maybe_billed=outcome.maybe_billed,
             output_limit=hold.output_limit or None, shrunk=hold.shrunk, dropped=planned.dropped,
+            response_id=(progress.seen.response_id or "")[:200] or None,
         )
 
 
@@ -462,12 +476,27 @@ def max_price(plan: Plan, planned: Planned, shape: RequestShape) -> Mapping[str,
 
 
 def answer_headers(log: CallLog, planned: Planned, content_type: str) -> list[tuple[str, str]]:
-    """The head of an answer. `x-request-id` is the receipt: SDKs show it in their errors."""
+    """The head of an answer. The receipt's id stands also where the dialect's SDKs look for a request's."""
     return [
-        ("content-type", content_type), ("cache-control", "no-store"), ("x-request-id", log.id),
+        ("content-type", content_type), ("cache-control", "no-store"), (log.request.dialect.request_id_header, log.id),
         ("x-ownkey-receipt", log.id), ("x-ownkey-funding", planned.funding.value),
         ("x-ownkey-route", f"{planned.route.value}:{planned.provider.id}"),
     ]
+
+
+def request_id(provider: Provider, headers: Mapping[str, str]) -> str | None:
+    """The provider's id of the exchange, for its support desk."""
+    name = provider.request_id_header
+    return None if name is None else headers.get(name, "")[:200] or None
+
+
+async def start_answer(log: CallLog, planned: Planned, reply: Reply) -> None:
+    """The head of an answer, unless a silent stream's caller has got one already."""
+    log.end_opening()
+    if not log.begun:
+        stream = log.call is not None and log.call.stream
+        kind = "text/event-stream; charset=utf-8" if stream else "application/json"
+        await reply.start(200, answer_headers(log, planned, kind))
 
 
 def explain_no_endpoints(failure: Failure, log: CallLog, planned: Planned) -> Failure:
@@ -485,15 +514,6 @@ def explain_no_endpoints(failure: Failure, log: CallLog, planned: Planned) -> Fa
             "all of them.",
         )
     return failure
-
-
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's id of the exchange, for its support desk."""
-    for name in ("x-request-id", "request-id", "x-generation-id"):
-        value = headers.get(name)
-        if value:
-            return value[:200]
-    return None
 
 
 def failure_of(error: UpstreamError) -> Failure:

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ownkey.domain.booking import AttemptEnd, CapFigures, HoldGranted
-from ownkey.domain.receipts import AttemptRecord, Basis, CapView, HoldState, Receipt, Skip, add_usage
+from ownkey.domain.receipts import AttemptRecord, Basis, CapView, HoldState, Receipt, Skip, add_usage, weakest_basis
 from ownkey.domain.refusals import Refusal
 from ownkey.domain.routing import Funding, Route
 from ownkey.domain.wire import Endpoint, Seen
 from ownkey.domain.workspace import Principal, WorkspaceState
 from ownkey.gateway.codecs import Call, Dialect
+from ownkey.gateway.opening import Opening
 from ownkey.gateway.words import to_iso
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ MAX_LABEL = 200
 
 @dataclass(slots=True)
 class CallRequest:
-    """What a door hands in. `headers` are the caller's forwardable ones; labels are cut to 200 characters."""
+    """What a door hands in. `headers` are the caller's forwardable ones; labels are cut to 200 characters. `stream` is
+    the caller's wish for this call, above the task's."""
 
     principal: Principal
     workspace: WorkspaceState
@@ -33,6 +35,7 @@ class CallRequest:
     project: str | None = None
     conversation: str | None = None
     member: str | None = None
+    stream: Literal["live", "whole"] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,8 +66,26 @@ class CallLog:
     """The end of the hold that is open now, to be booked whatever happens next."""
     committed: bool = False
     """The caller has got a part of an answer."""
+    opening: Opening | None = None
+    """Keeps a silent stream's caller waiting; None where no stream was asked for."""
+    gather: bool = False
+    """The stream is gathered and handed over whole: nothing is committed before its end."""
+    seen: "Seen | None" = None
+    """What the caller got of an answer that has begun."""
+    price_refreshed: bool = False
+    """A price was looked up again for this call; that happens once."""
     booked: bool = False
     """The receipt is written: the call's figures are final."""
+
+    @property
+    def begun(self) -> bool:
+        """A 200 head is out: what follows is said inside the stream."""
+        return self.committed or (self.opening is not None and self.opening.started)
+
+    def end_opening(self) -> None:
+        """From here on only the one who calls this writes to the caller."""
+        if self.opening is not None:
+            self.opening.end()
 
     def elapsed_ms(self, now: float) -> int:
         return max(0, int((now - self.started) * 1000))
@@ -74,6 +95,7 @@ class CallLog:
         self.attempts.append(result.record)
         self.due = result.end
         if result.committed:
+            self.seen = result.seen
             self.committed = True
             self.serve(planned, result)
 
@@ -143,9 +165,7 @@ class CallLog:
 
 def _basis(attempts: list[AttemptRecord]) -> Basis:
     """The weakest basis of the attempts that cost something."""
-    order = (Basis.UNKNOWN, Basis.ESTIMATED, Basis.COMPUTED, Basis.ACTUAL)
-    present = {a.basis for a in attempts if a.state is not HoldState.RELEASED}
-    return next((basis for basis in order if basis in present), Basis.NONE)
+    return weakest_basis(a.basis for a in attempts if a.state is not HoldState.RELEASED)
 
 
 def _label(text: str | None) -> str | None:

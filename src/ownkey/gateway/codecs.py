@@ -37,6 +37,8 @@ class Call(Protocol):
 
     `router_fields` names fields only OpenRouter understands (models, provider, plugins, route, preset …): they
     skip direct routes, but for the `translatable_fields` among them, which a translated route can carry.
+    `stateful` names fields that point at what one provider has stored (previous_response_id, conversation …): such
+    a call has one possible route, or is refused.
     """
 
     endpoint: Endpoint
@@ -46,9 +48,14 @@ class Call(Protocol):
     shape: RequestShape
     router_fields: tuple[str, ...]
     translatable_fields: tuple[str, ...]
+    stateful: tuple[str, ...]
 
     def native_body(self, edits: Edits) -> bytes:
         """The caller's bytes with only `edits` spliced in; everything else keeps its bytes and order."""
+        ...
+
+    def left_out(self, model: str) -> tuple[str, ...]:
+        """What `native_body` takes out for this upstream model, named for the receipt: another maker's thoughts."""
         ...
 
     def neutral_chat(self) -> ChatRequest:
@@ -75,9 +82,15 @@ class EventEncoder(Protocol):
 
 
 class Dialect(Protocol):
-    """`name` is e.g. "openai"; `wire` the format's id, compared with a provider's to find a passthrough."""
+    """`name` is "openai", "openrouter" or "anthropic"; a provider says by it whether it passes through or translates.
+
+    `keepalive` is the comment frame that keeps a silent stream's connection open; `request_id_header` the answer's
+    header that the dialect's SDKs show in their errors.
+    """
 
     name: str
+    keepalive: bytes
+    request_id_header: str
 
     def decode(self, endpoint: Endpoint, body: bytes) -> Call:
         """Raises BadRequest."""
@@ -91,8 +104,9 @@ class Dialect(Protocol):
         """The envelope's body."""
         ...
 
-    def encode_stream_error(self, error: ErrorFields) -> bytes:
-        """The frame that ends a stream whose answer failed after it began. Never followed by a terminator."""
+    def encode_stream_error(self, error: ErrorFields, call: Call | None, seen: Seen | None) -> bytes:
+        """The frames that end a stream whose answer failed after it began, in the form of `call`'s endpoint; `seen`
+        is what the caller got of the answer. Never followed by a terminator."""
         ...
 
 
@@ -122,7 +136,7 @@ class EventReader(Protocol):
 
 class Codec(Protocol):
     """One provider's wire format for one endpoint. `wire` names the format ("openai.chat", "openai.embeddings",
-    "anthropic.messages", "google.generate", "google.embeddings").
+    "openai.responses", "anthropic.messages", "anthropic.count_tokens", "google.generate", "google.embeddings").
     """
 
     wire: str
@@ -158,6 +172,11 @@ class Provider(Protocol):
     """One upstream: data and pure codecs."""
 
     id: str
+
+    @property
+    def request_id_header(self) -> str | None:
+        """The answer's header with the provider's id of the exchange, for its support desk; in lower case."""
+        ...
 
     def stops_billing(self, model: str) -> bool:
         """Whether closing the connection ends the generation, and so the bill, of this model."""

@@ -8,12 +8,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ownkey.domain.booking import AttemptEnd, HoldGranted, HoldRefused, HoldRequest
 from ownkey.domain.errors import StoreError
-from ownkey.domain.failures import Failure
+from ownkey.domain.failures import Failure, FailureClass, find_reset_ms
 from ownkey.domain.product import Payers, Product
 from ownkey.domain.receipts import Basis, HoldState, Skip
 from ownkey.domain.refusals import Code, Refusal, Refused
@@ -26,12 +26,14 @@ from ownkey.gateway.calls import CallLog, CallRequest
 from ownkey.gateway.circuits import Circuits
 from ownkey.gateway.codecs import Provider
 from ownkey.gateway.context import encode_context
+from ownkey.gateway.opening import Opening
 from ownkey.gateway.plan import Plan, PlanInputs, Planned, check_feature, find_task, make_plan
-from ownkey.gateway.ports import Books, Clock, Directory, HealthLog, Prices, Reply
+from ownkey.gateway.ports import Books, Clock, Directory, HealthLog, PriceRefresh, Prices, Reply
 
 HOLD_GRACE_MS = 60_000
 OVERLOAD_RETRY_S = 0.25
 RETRY_JITTER = 0.1
+PRICE_REFRESH_S = 3.0
 
 logger = logging.getLogger("ownkey")
 
@@ -52,6 +54,7 @@ class House:
     circuits: Circuits
     runner: Runner
     statuses: Mapping[Code, int]
+    price_refresh: PriceRefresh | None = None
 
 
 async def undisturbed(work: Coroutine[Any, Any, T]) -> T:
@@ -103,13 +106,17 @@ class Gateway:
         try:
             await self._answer(log, reply)
         except StoreError:
-            if not log.committed:
+            log.end_opening()
+            if not log.begun:
                 raise
             await reply.finish(self._stream_error(log, words.books_closed()))
+        finally:
+            log.end_opening()
 
     async def _answer(self, log: CallLog, reply: Reply) -> None:
         try:
             await self.admit(log)
+            self._open(log, reply)
             await self._try_in_turn(log, reply)
         except Refused as refused:
             await self._refuse(log, refused.refusal, reply)
@@ -124,6 +131,17 @@ class Gateway:
             logger.exception("unexpected error in call %s", log.id)
             if not log.booked:
                 await self._refuse(log, words.internal(log.id), reply)
+
+    def _open(self, log: CallLog, reply: Reply) -> None:
+        """From now on a silent stream's caller is kept waiting with comments."""
+        assert log.call is not None
+        if log.call.stream:
+            routing = self._house.product.routing
+            waited_s = self._house.clock.monotonic() - log.started
+            log.opening = Opening(
+                reply, opening_headers(log), log.request.dialect.keepalive, routing.keepalive_after_s - waited_s,
+                routing.keepalive_every_s,
+            )
 
     async def refuse(self, request: CallRequest, refusal: Refusal, reply: Reply) -> None:
         """A call whose body the door could not read: refused with a receipt, like any other."""
@@ -151,6 +169,7 @@ class Gateway:
         call = log.call
         task = find_task(house.product, request.task, call.model)
         log.task = None if task is None else task.name
+        log.gather = call.stream and (request.stream or ("live" if task is None else task.stream)) == "whole"
         check_rights(request, None if task is None else task.name)
         check_feature(workspace, task)
         if task is not None and task.deadline_s is not None:
@@ -182,7 +201,9 @@ class Gateway:
             planned = plan.attempts[index]
             tries, tries_here = tries + 1, tries_here + 1
             hold = await self._hold(log, plan, planned, tries)
-            house.circuits.begin(planned.circuit, planned.trial, house.clock.monotonic())
+            house.circuits.begin(
+                planned.circuit, planned.provider.id, planned.trial, house.clock.monotonic()
+            )
             result = await house.runner.run(log, planned, hold, tries, reply, self._others_remain(plan, index, tries))
             log.take(planned, result)
             if result.bug is not None:
@@ -201,14 +222,22 @@ class Gateway:
                 self._remember_success(planned, result)
                 await self._finish(log, planned, result, reply)
                 return
+            if await self._refresh_price(log, plan, planned, result):
+                await self._end_attempt(log)
+                plan = await self.admit(log, unusable)
+                index, tries_here = find_again(plan, planned), 0
+                continue
+            failure = self._judge_rejection(planned, result.failure)
+            log.attempts[-1] = replace(log.attempts[-1], failure=failure.cls.value)
+            routing = house.product.routing
+            retries = routing.direct_retries if planned.route is Route.DIRECT else routing.last_route_retries
             after = decide_after(
-                result.failure, planned.route, answer_started=result.committed,
-                retried=tries_here > house.product.routing.last_route_retries,
+                failure, planned.route, answer_started=result.committed, retried=tries_here > retries,
                 fail_on_direct_auth=log.request.workspace.on_direct_auth_failure == "fail",
                 credits_on_key_failure=plan.decision.credits_on_key_failure,
             )
-            self._remember_failure(log, planned, result.failure, after)
-            following, wait_s = self._next(log, plan, index, after, result.failure, tries)
+            self._remember_failure(log, planned, failure, after)
+            following, wait_s = self._next(log, plan, index, after, failure, tries)
             if following is None:
                 await self._give_up(log, planned, result, after, reply)
                 return
@@ -293,12 +322,15 @@ class Gateway:
         begun."""
         log.refusal = refusal
         fields = self.error_fields(log, refusal)
-        log.status = 200 if log.committed else fields.status
+        log.end_opening()
+        log.status = 200 if log.begun else fields.status
         await self._end_call(log, reply)
-        if log.committed:
+        if log.begun:
             await reply.finish(self._stream_error(log, refusal))
             return
-        headers = [("content-type", "application/json"), *receipt_headers(log)]
+        headers = [
+            ("content-type", "application/json"), (log.request.dialect.request_id_header, log.id), *receipt_headers(log),
+        ]
         if fields.retry_after_s is not None:
             headers.append(("retry-after", str(fields.retry_after_s)))
         if fields.status == 502 or (log.attempts and log.attempts[-1].failure == "bad_output"):
@@ -348,8 +380,12 @@ class Gateway:
             case Step.RETRY:
                 wait_s = retry_wait_s(failure)
                 jittered_s = wait_s * (1 + self._house.clock.chance() * RETRY_JITTER)
-                if wait_s <= limits.retry_wait_max_s and now + jittered_s < log.deadline:
+                direct = here.route is Route.DIRECT
+                longest_s = limits.retry_wait_with_route_s if direct and same_payer else limits.retry_wait_max_s
+                if wait_s <= longest_s and now + jittered_s < log.deadline:
                     return index, jittered_s
+                if direct:
+                    return next(iter(same_payer), None), 0.0
             case Step.NEXT_ROUTE if same_payer:
                 return same_payer[0], 0.0
             case Step.NEXT_ROUTE if plan.unhealthy is None:
@@ -372,10 +408,27 @@ class Gateway:
         waits = [w for w in (wait, stated) if w is not None]
         return max(1, int(min(waits) + 0.999)) if waits else None
 
+    async def _refresh_price(self, log: CallLog, plan: Plan, planned: Planned, result: AttemptResult) -> bool:
+        """Our own price limit may be out of date where OpenRouter has no endpoint below it: look again, once."""
+        failure, refresh = result.failure, self._house.price_refresh
+        if failure is None or refresh is None or log.price_refreshed or not blames_price(failure, plan, planned):
+            return False
+        log.price_refreshed = True
+        left_s = log.deadline - self._house.clock.monotonic()
+        return left_s > 0 and await refresh.refresh(planned.slug, min(PRICE_REFRESH_S, left_s))
+
+    def _judge_rejection(self, planned: Planned, failure: Failure) -> Failure:
+        """A rejected key is marked. One that a free probe has just found good is rejected for this model only."""
+        if failure.cls is not FailureClass.AUTH or self._house.health.mark(
+            planned.credential, Health.REJECTED, failure.signal, self._house.clock.now_ms()
+        ):
+            return failure
+        return replace(failure, cls=FailureClass.SCOPE)
+
     def _remember_success(self, planned: Planned, result: AttemptResult) -> None:
         """Only what the provider said tells that a route works: a caller who left before proves nothing."""
         if result.failure is None and (result.seen.content or result.seen.complete):
-            self._house.circuits.record_success(planned.circuit)
+            self._house.circuits.record_success(planned.circuit, planned.provider.id, self._house.clock.monotonic())
             if planned.credential.health is not Health.OK:
                 self._house.health.mark(planned.credential, Health.OK, "answered", self._house.clock.now_ms())
 
@@ -383,15 +436,16 @@ class Gateway:
         house = self._house
         now = house.clock.monotonic()
         match after.mark:
-            case Mark.REJECTED:
-                house.health.mark(planned.credential, Health.REJECTED, failure.signal, house.clock.now_ms())
             case Mark.NO_FUNDS:
-                house.health.mark(planned.credential, Health.NO_FUNDS, failure.signal, house.clock.now_ms())
+                house.health.mark(
+                    planned.credential, Health.NO_FUNDS, failure.signal, house.clock.now_ms(),
+                    resets_at_ms=find_reset_ms(failure, house.clock.now_ms()),
+                )
             case Mark.MODEL_OFF:
                 house.circuits.switch_model_off(planned.circuit, failure.signal, now)
             case Mark.CIRCUIT:
-                house.circuits.record_failure(planned.circuit, failure, now)
-            case Mark.NONE:
+                house.circuits.record_failure(planned.circuit, planned.provider.id, failure, now)
+            case Mark.NONE | Mark.REJECTED:
                 pass
         if after.alert_operator:
             log.notes.append("the platform's own key failed")
@@ -408,7 +462,7 @@ class Gateway:
         )
 
     def _stream_error(self, log: CallLog, refusal: Refusal) -> bytes:
-        return log.request.dialect.encode_stream_error(self.error_fields(log, refusal))
+        return log.request.dialect.encode_stream_error(self.error_fields(log, refusal), log.call, log.seen)
 
 
 def receipt_headers(log: CallLog) -> list[tuple[str, str]]:
@@ -420,6 +474,28 @@ def receipt_headers(log: CallLog) -> list[tuple[str, str]]:
         ("x-ownkey-receipt", log.id), ("x-ownkey-funding", served.funding.value),
         ("x-ownkey-route", f"{served.route.value}:{served.provider.id}"),
     ]
+
+
+def opening_headers(log: CallLog) -> list[tuple[str, str]]:
+    """The head of a stream that nobody has answered yet: who will, and for whose money, is not known."""
+    return [
+        ("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-store"),
+        (log.request.dialect.request_id_header, log.id), ("x-ownkey-receipt", log.id),
+    ]
+
+
+def blames_price(failure: Failure, plan: Plan, planned: Planned) -> bool:
+    """Whether OpenRouter may know the model, but not below the price limit that we sent."""
+    return (
+        failure.cls is FailureClass.MODEL_MISSING and failure.signal.endswith("no_endpoints") and plan.at_stake
+        and planned.provider.id == "openrouter"
+    )
+
+
+def find_again(plan: Plan, planned: Planned) -> int:
+    """The place of the same route in a plan made anew; its first one where it is gone."""
+    same = (i for i, a in enumerate(plan.attempts) if a.route is planned.route and a.slug == planned.slug)
+    return next(same, 0)
 
 
 def check_rights(request: CallRequest, task: str | None) -> None:

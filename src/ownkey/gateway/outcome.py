@@ -4,6 +4,7 @@ Caps are told the high estimate and credits the low one: whatever is unknown nev
 credit for something that was not delivered.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ownkey.domain.bounds import Terms
@@ -15,6 +16,8 @@ from ownkey.domain.usage import Usage
 from ownkey.domain.wire import Seen
 
 BYTES_PER_DELIVERED_TOKEN = 8
+
+PriceOf = Callable[[str], ModelPrice | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,19 @@ def decide_outcome(
     terms: Terms | None,
     output_limit: int,
     unseen: bool = False,
+    price_of: PriceOf | None = None,
 ) -> Outcome:
     """The end of one attempt, by the table of the money contract.
 
     `failure` None: it answered. `final_usage`: `seen.usage` is the provider's last word, not an interim report.
     `terms` None: the model has no price and nothing was at stake. `output_limit` is what was granted and sent.
+    `price` is that of the model that answered, `price_of` finds those of others that worked on the same call.
     `unseen`: output may be billed that never came here (the provider goes on after a cut, or hides its reasoning).
     """
     if not sent or (failure is not None and failure.unbilled and not seen.content):
         return nothing_billed()
     if seen.usage is not None and final_usage:
-        return _reported(seen, seen.usage, failure, price)
+        return _reported(seen, seen.usage, failure, price, price_of)
     if seen.content or (failure is None and seen.complete):
         return _estimated(seen, price, terms, output_limit, unseen)
     if terms is None:
@@ -63,12 +68,14 @@ def decide_outcome(
     return Outcome(HoldState.SETTLED, Basis.ESTIMATED, bound, 0, maybe_billed=True, usage=None)
 
 
-def _reported(seen: Seen, usage: Usage, failure: Failure | None, price: ModelPrice | None) -> Outcome:
+def _reported(
+    seen: Seen, usage: Usage, failure: Failure | None, price: ModelPrice | None, price_of: PriceOf | None
+) -> Outcome:
     if usage.cost_nusd is not None:
         cost: int | None = usage.cost_nusd
         basis = Basis.ACTUAL
     else:
-        cost = None if price is None else compute_cost_nusd(usage, price)
+        cost = None if price is None else compute_cost_nusd(usage, price, price_of)
         basis = Basis.UNKNOWN if cost is None else Basis.COMPUTED
     delivered = cost or 0
     if failure is not None and not seen.content:

@@ -6,6 +6,7 @@ The same function serves a call and `explain`: what explain says is what a call 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from typing import Literal, TypeVar
 
 from ownkey.domain import bounds, ledger, models
@@ -13,6 +14,7 @@ from ownkey.domain.booking import MoneyView
 from ownkey.domain.bounds import ModelLimits, Terms
 from ownkey.domain.conversation import ChatRequest, Untranslatable
 from ownkey.domain.entitlements import payer_state, standing
+from ownkey.domain.health import is_unhealthy
 from ownkey.domain.pricing import ModelPrice, PriceBook
 from ownkey.domain.product import Payers, Product, Task
 from ownkey.domain.receipts import Skip
@@ -23,6 +25,7 @@ from ownkey.domain.routing import (
     Route,
     decide,
 )
+from ownkey.domain.wire import ANSWERING
 from ownkey.domain.workspace import (
     Credential,
     CredentialStatus,
@@ -54,6 +57,8 @@ class Planned:
     terms: Terms | None
     output_limit: int
     circuit: Key
+    price_of: Callable[[str], ModelPrice | None]
+    """The same version's prices of the provider's other models: one of them may take over or help inside a call."""
     trial: bool = False
     """The key is marked unhealthy; this is the one call in a while that finds out whether it still is."""
     translated_body: bytes | None = None
@@ -100,9 +105,9 @@ class PlanInputs:
     is_flagged: Callable[[str, str, int], bool] = lambda provider, model, version: False
 
 
-def is_sick(credential: Credential, now_ms: int) -> bool:
-    """Marked as failing, and not yet due for another try."""
-    return credential.health in (Health.REJECTED, Health.NO_FUNDS) and now_ms < credential.next_probe_ms
+def is_due(credential: Credential, now_ms: int) -> bool:
+    """Out of funds, and the time has come for one real call. A rejected key waits for a free probe instead."""
+    return credential.health is Health.NO_FUNDS and now_ms >= credential.next_probe_ms
 
 
 def find_task(product: Product, header: str | None, model: str) -> Task | None:
@@ -133,7 +138,7 @@ def choose_models(task: Task | None, call: Call) -> tuple[str, ...]:
     """Slugs in order of preference. Embeddings never change model. Raises Refused for an unknown one."""
     if call.model.startswith("task:"):
         assert task is not None
-        if task.endpoint != call.endpoint:
+        if (task.endpoint == "embeddings") != (call.endpoint == "embeddings"):
             raise Refused(Refusal(
                 Code.BAD_REQUEST, f"The task {task.name} is for {task.endpoint}, not for {call.endpoint}.",
                 "Call the endpoint that belongs to the task.", param="model",
@@ -188,7 +193,25 @@ def make_plan(inputs: PlanInputs, circuits: Circuits) -> Plan:
         builder.skip_what_just_failed(first)
     if not plan.attempts:
         plan.refusal = builder.refusal()
+    elif call.stateful:
+        plan.refusal = _refuse_state(plan, call)
     return plan
+
+
+def _refuse_state(plan: Plan, call: Call) -> Refusal | None:
+    """What one provider has stored is found on one route only; and what lies behind the platform's own key is no
+    tenant's to point at."""
+    keys = {planned.credential.id for planned in plan.attempts}
+    if len(keys) == 1 and plan.attempts[0].route is not Route.CREDITS:
+        return None
+    names = ", ".join(call.stateful)
+    why = "more than one route could answer, and it is stored behind one" if len(keys) > 1 else (
+        "the platform's own key answers this call"
+    )
+    return Refusal(
+        Code.BAD_REQUEST, f"{names}: refers to what a provider has stored, but {why}.",
+        f"Send the whole conversation in `{'input' if call.endpoint == 'responses' else 'messages'}`.", param=call.stateful[0],
+    )
 
 
 def _refusal(decision: PayerDecision, inputs: PlanInputs) -> Refusal:
@@ -238,13 +261,15 @@ def _credits_short(inputs: PlanInputs, slug: str, credits_left: int) -> bool:
 
 
 def _find_price(inputs: PlanInputs, provider: str, model: str) -> ModelPrice | None:
-    """The price at the tier that the request asks for: held and computed at the same rates."""
+    """The price at the tier that the request asks for: held and computed at the same rates. Counting is free."""
+    if inputs.call.endpoint == "count_tokens":
+        return ModelPrice(provider, model, {}, free=True)
     price = inputs.prices.find(provider, model)
     return None if price is None else price.at_service_tier(inputs.call.shape.service_tier)
 
 
 def _output_limit(inputs: PlanInputs, limits: ModelLimits) -> int:
-    if inputs.call.endpoint == "embeddings":
+    if inputs.call.endpoint not in ANSWERING:
         return 0
     task_limit = None if inputs.task is None else inputs.task.max_output_tokens
     return bounds.estimate_output_limit(inputs.call.shape, task_limit, limits)
@@ -276,6 +301,8 @@ class _Builder:
         self.circuits = circuits
         self.unpriced: str | None = None
         self.untranslatable: Untranslatable | None = None
+        self.unserved = 0
+        """Routes left out because their provider has no such endpoint: no later call changes that."""
 
     def add(self, route: Route, index: int, slug: str) -> None:
         inputs = self.inputs
@@ -285,13 +312,14 @@ class _Builder:
                 self.skip(route, "", slug, found)
             return
         provider, native, owner, credential = found
-        sick = is_sick(credential, inputs.now_ms)
+        sick = is_unhealthy(credential)
         why = self._why_not(route, credential, sick)
         if why is not None:
             self.skip(route, provider.id, slug, why)
             return
         pair = provider.codec(inputs.dialect, inputs.call.endpoint)
         if pair is None:
+            self.unserved += 1
             self.skip(route, provider.id, slug, f"{provider.id} has no {inputs.call.endpoint} for this dialect")
             return
         codec, mode = pair
@@ -300,7 +328,9 @@ class _Builder:
         price = _find_price(inputs, provider.id, native)
         limits = models.limits(provider.id, slug, price)
         limit = _output_limit(inputs, limits)
-        if mode == "translated":
+        if mode == "passthrough":
+            dropped = inputs.call.left_out(native)
+        else:
             try:
                 body, dropped = self._translate(codec, native, limit)
             except Untranslatable as error:
@@ -318,21 +348,20 @@ class _Builder:
         funding = Funding.CREDITS if route is Route.CREDITS else Funding.BYOK
         self.plan.attempts.append(Planned(
             route, funding, index, slug, native, provider, codec, mode, owner, credential, price, limits, terms,
-            limit, (inputs.workspace.id, circuit_id(credential), native), sick, body, dropped,
+            limit, (inputs.workspace.id, circuit_id(credential), native), partial(_find_price, inputs, provider.id),
+            sick, body, dropped,
         ))
 
     def skip(self, route: Route, provider: str, slug: str, why: str) -> None:
         self.plan.skips.append(Skip(route, provider, slug, why))
 
     def skip_what_just_failed(self, first: int = 0) -> None:
-        """A route that has just failed is left out, as long as another of the same payer is left."""
+        """A route that has just failed is left out, unless it is the payer's last: nothing stands behind that one."""
         added = self.plan.attempts[first:]
-        reasons = [self.circuits.why_skipped(planned.circuit, self.inputs.now) for planned in added]
-        if all(reasons):
-            return
         del self.plan.attempts[first:]
-        for planned, why in zip(added, reasons, strict=True):
-            if why is None:
+        for planned in added:
+            why = self.circuits.why_skipped(planned.circuit, planned.provider.id, self.inputs.now)
+            if why is None or planned is added[-1]:
                 self.plan.attempts.append(planned)
             else:
                 self.skip(planned.route, planned.provider.id, planned.slug, why)
@@ -355,6 +384,8 @@ class _Builder:
                 "Leave the parameter out, or name a model whose provider takes it.", param=self.untranslatable.what,
             )
         reasons = "; ".join(dict.fromkeys(skip.why for skip in self.plan.skips)) or "no route serves it"
+        if self.unserved and self.unserved == len(self.plan.skips):
+            return words.unserved(self.inputs.call.endpoint, reasons)
         if reasons == NO_PLATFORM_KEY:
             return Refusal(
                 Code.PROVIDER_UNAVAILABLE, f"Credits cannot pay for this call: {reasons}.",
@@ -375,6 +406,9 @@ class _Builder:
                 only = _only_openrouter(inputs, direct[0])
                 if only:
                     return f"{', '.join(only)}: only OpenRouter understands this"
+                own = direct[0].id
+                if inputs.call.endpoint == "embeddings" and own not in inputs.product.direct_embeddings:
+                    return f"embeddings of {own} go direct only where direct_embeddings lists it"
                 return direct[0], direct[1], inputs.workspace, direct[2]
             case Route.OPENROUTER:
                 credential = inputs.workspace.credentials["openrouter"]
@@ -393,11 +427,12 @@ class _Builder:
         if not sick or route is Route.CREDITS:
             return None
         why = f"the key is marked {credential.health.value} ({credential.health_signal})"
+        may_try = self.circuits.may_try_unhealthy(circuit_id(credential), self.inputs.now)
+        if may_try and is_due(credential, self.inputs.now_ms):
+            return None
         if route is Route.DIRECT:
             return why
-        if self.plan.decision.credits_on_key_failure or not self.circuits.may_try_unhealthy(
-            circuit_id(credential), self.inputs.now
-        ):
+        if self.plan.decision.credits_on_key_failure or not may_try:
             self.plan.unhealthy = credential
             return why
         return None

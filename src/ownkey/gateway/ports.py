@@ -91,11 +91,26 @@ class Prices(Protocol):
 class HealthLog(Protocol):
     """Remembers what traffic says about credentials. Writes are queued; none delays a call."""
 
-    def mark(self, credential: Credential, health: Health, signal: str, at_ms: int) -> None:
-        """Change a credential's health; opens one incident (a notice) on a change to the worse."""
+    def mark(
+        self, credential: Credential, health: Health, signal: str, at_ms: int, *, resets_at_ms: int | None = None
+    ) -> bool:
+        """Change a credential's health; opens one incident (a notice) on a change to the worse, and closes it on
+        recovery. `resets_at_ms` is when the provider says that it will work again.
+
+        False: the key has just proved good in a free probe, so this rejection speaks of the model alone; nothing is
+        marked, and the caller leaves that model out for this key.
+        """
         ...
 
     def mark_undecryptable(self, credential: Credential, at_ms: int) -> None: ...
+
+
+class PriceRefresh(Protocol):
+    """Looks a model's price up again where OpenRouter found no endpoint at the listed one."""
+
+    async def refresh(self, slug: str, timeout_s: float) -> bool:
+        """Whether a newer price is active now. Never raises; asks at most once a minute for one model."""
+        ...
 
 
 class Opener(Protocol):
@@ -115,6 +130,10 @@ class UpstreamResponse(Protocol):
         ...
 
     async def read_all(self, timeout_s: float, limit_bytes: int) -> bytes: ...
+
+    def discard(self) -> None:
+        """Close, and use the connection for nothing else."""
+        ...
 
     def close(self) -> None: ...
 

@@ -11,6 +11,7 @@ from ownkey.domain.money import format_usd
 from ownkey.domain.receipts import AttemptRecord, provider_name
 from ownkey.domain.refusals import Code, Refusal, refusal_for
 from ownkey.domain.routing import Route
+from ownkey.domain.wire import Endpoint
 from ownkey.domain.workspace import Credential, Health
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,6 +91,14 @@ def unhealthy(credential: Credential) -> Refusal:
         f"Test the key in the AI settings, and replace it or add funds at {name}.",
         f"credential:{credential.provider}", retry_after_s=30,
     )
+
+
+def unserved(endpoint: Endpoint, reasons: str) -> Refusal:
+    """No provider that the call could reach has the endpoint, for this model or at all."""
+    fix = "Name a model whose provider has it, and save that provider's key."
+    if endpoint == "count_tokens":
+        fix = "Only Anthropic counts tokens: name one of its models, and save the workspace's own Anthropic key."
+    return Refusal(Code.BAD_REQUEST, f"No route can take this call: {reasons}.", fix, param="model")
 
 
 def interrupted(gone: bool) -> Refusal:

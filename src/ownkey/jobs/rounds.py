@@ -17,8 +17,11 @@ _log = logging.getLogger(__name__)
 EXPIRE_HOLDS_S = 5.0
 EXPIRE_CREDITS_S = 60.0
 FORGET_ANSWERS_S = 3_600.0
+FORGET_CONNECTS_S = 3_600.0
 VERIFY_S = 300.0
 PRICE_SYNC_S = 86_400.0
+PROBE_KEYS_S = 2.0
+LATE_COSTS_S = 2.0
 _SHOWN = 20
 
 NowMs = Callable[[], int]
@@ -42,9 +45,27 @@ class Credits(Protocol):
         ...
 
 
+class Keys(Protocol):
+    async def probe_due(self) -> object:
+        """Ask providers, for free, about the keys that failed and whose time has come."""
+        ...
+
+
+class LateCosts(Protocol):
+    async def look_up_due(self) -> object:
+        """Ask OpenRouter for the costs of attempts whose answers were cut."""
+        ...
+
+
 class Answers(Protocol):
     async def forget_answers(self, at_ms: int) -> object:
         """Drop what is older than 24 hours."""
+        ...
+
+
+class Connects(Protocol):
+    async def forget_connects(self, at_ms: int) -> object:
+        """Drop sign-ins that ended more than a day ago."""
         ...
 
 
@@ -66,6 +87,24 @@ def expire_credits_job(credits: Credits, now_ms: NowMs, *, interval_s: float = E
     return Job("expire_credits", interval_s, run)
 
 
+def probe_keys_job(keys: Keys, *, interval_s: float = PROBE_KEYS_S) -> Job:
+    """At start too: what was suspected when the last process died is confirmed or restored."""
+
+    async def run() -> None:
+        await keys.probe_due()
+
+    return Job("probe_keys", interval_s, run, at_once=True)
+
+
+def late_costs_job(late_costs: LateCosts, *, interval_s: float = LATE_COSTS_S) -> Job:
+    """At start too: what fell due while no process ran is asked for at once."""
+
+    async def run() -> None:
+        await late_costs.look_up_due()
+
+    return Job("late_costs", interval_s, run, at_once=True)
+
+
 def forget_answers_job(answers: Answers, now_ms: NowMs, *, interval_s: float = FORGET_ANSWERS_S) -> Job:
     """Stored answers of Idempotency-Keys are kept for a day."""
 
@@ -73,6 +112,15 @@ def forget_answers_job(answers: Answers, now_ms: NowMs, *, interval_s: float = F
         await answers.forget_answers(now_ms())
 
     return Job("forget_answers", interval_s, run)
+
+
+def forget_connects_job(connects: Connects, now_ms: NowMs, *, interval_s: float = FORGET_CONNECTS_S) -> Job:
+    """Sign-ins at OpenRouter that nobody finished are remembered for a day."""
+
+    async def run() -> None:
+        await connects.forget_connects(now_ms())
+
+    return Job("forget_connects", interval_s, run)
 
 
 def price_sync_job(

@@ -8,7 +8,9 @@ the provider's matches is decided by status alone.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -27,6 +29,22 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _STABLE_WORD = re.compile(r"[A-Za-z][\w.\-]{0,63}\Z", re.ASCII)
 _SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?\Z", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A number of seconds of this century has 10 digits, one of milliseconds 13.
+_EPOCH_MS_FROM = 10**11
+_EPOCH_MS_TO = 10**14
+
+
+class Evidence(StrEnum):
+    """Where a row's signal comes from. Only `RECORDED` was ever seen in published traffic."""
+
+    RECORDED = "recorded"
+    DOCUMENTED = "documented"
+    REPORTED = "reported"
+    """In public issues."""
+    SDK = "sdk"
+    """In the sources of the official SDK."""
+    INFERRED = "inferred"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +55,8 @@ class ErrorFacts:
     error itself claims, if any. `codes` are all stable words it carries (code, error_type, Google's status and
     reasons …), `type` its type. `haystack` is lower-case text to search where `message` is not all there is.
     `marks` are findings that only the provider's codec can make ("retry_info", "limit_source"), as words that
-    rules name. `retry_after_ms` is a wait stated in the body. `headers` have lower-case names.
+    rules name. `retry_after_ms` is a wait stated in the body, `resets_at_ms` an end (Unix time) stated there.
+    `headers` have lower-case names.
     """
 
     status: int
@@ -49,6 +68,7 @@ class ErrorFacts:
     haystack: str = ""
     marks: frozenset[str] = frozenset()
     retry_after_ms: int | None = None
+    resets_at_ms: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -66,7 +86,8 @@ class Rule:
     `id` names the row for tests and, where the answer has no stable word of its own, for signals. `statuses`
     are effective statuses; `types`, `codes` match if the facts have one of them; `phrases` if one of them is
     in the lower-case text (`prefixes`: begins it). `marks` must all be there, `lacks` must all be missing.
-    `signal` and `text` replace the provider's own word and message.
+    `signal` and `text` replace the provider's own word and message. `resets_daily` is the zone at whose midnight
+    the failure ends. `evidence` says how the signal became known.
     """
 
     id: str
@@ -81,6 +102,8 @@ class Rule:
     spares_credential: bool = False
     signal: str = ""
     text: str = ""
+    resets_daily: str | None = None
+    evidence: Evidence = Evidence.INFERRED
 
     def matches(self, facts: ErrorFacts, text: str) -> bool:
         """Whether the facts fulfil every constraint. `text` is the facts' searchable text in lower case."""
@@ -101,7 +124,7 @@ SCOPE_TEXT = "The credential may not use this model or endpoint."
 _SERVER_ERRORS = frozenset(range(500, 600))
 
 ANY_RULES = (
-    Rule("any.overload", FailureClass.OVERLOAD, statuses=_SERVER_ERRORS | {408, 409}),
+    Rule("any.overload", FailureClass.OVERLOAD, statuses=_SERVER_ERRORS | {408, 409}, evidence=Evidence.SDK),
     Rule("any.auth", FailureClass.AUTH, statuses=frozenset({401, 403})),
     Rule("any.funds", FailureClass.FUNDS, statuses=frozenset({402})),
     Rule("any.rate_limit", FailureClass.RATE_LIMIT, statuses=frozenset({429})),
@@ -109,6 +132,7 @@ ANY_RULES = (
     Rule("any.in_answer_request", FailureClass.REQUEST, types=frozenset({"invalid_request_error"})),
     Rule("any.else", FailureClass.OVERLOAD),
 )
+"""What no row of the provider's own table decides: by status, and an answer that broke for no stated reason."""
 
 
 def match_rule(facts: ErrorFacts, rules: Sequence[Rule]) -> Rule:
@@ -135,6 +159,8 @@ def classify(facts: ErrorFacts, rules: Sequence[Rule]) -> Failure:
         spares_credential=rule.spares_credential,
         param=scrub_provider_text(facts.param, MESSAGE_LIMIT)[0] if facts.param else None,
         provider_code=code,
+        resets_at_ms=facts.resets_at_ms if rule.cls is FailureClass.FUNDS else None,
+        resets_daily=rule.resets_daily,
     )
 
 
@@ -150,13 +176,15 @@ class FailureTable:
 
     def judge_refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """Judge an answer whose status is not 200. Never raises, whatever the body holds."""
-        answer = read_error_object(body) or {}
         lowered = {name.lower(): value for name, value in headers.items()}
-        return classify(self.read(status, lowered, answer.get("error")), self.rules)
+        return classify(self.read(status, lowered, innermost_error(read_error_object(body))), self.rules)
 
     def judge_error(self, error: object) -> Failure:
-        """Judge an `error` that came inside a 200 answer. Never raises, whatever it holds."""
-        return classify(self.read(200, {}, error), self.rules)
+        """Judge an error that came inside a 200 answer: its `error`, or the whole event or answer around it.
+
+        Never raises, whatever it holds.
+        """
+        return classify(self.read(200, {}, innermost_error(error)), self.rules)
 
 
 def _is_stable(word: str) -> bool:
@@ -214,6 +242,23 @@ def seconds_ms(value: object) -> int | None:
     return _ceil_decimal(text, 3) if _SECONDS.match(text) else None
 
 
+def stated_time_ms(value: object) -> int | None:
+    """A moment as providers put it into bodies (ISO 8601, or Unix time in seconds or milliseconds) in Unix
+    milliseconds. A time without a zone is UTC."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < 16:
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        moment = value if value >= _EPOCH_MS_FROM else value * 1_000
+        return moment if _EPOCH_MS_FROM <= moment < _EPOCH_MS_TO else None
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+        return ((found if found.tzinfo else found.replace(tzinfo=UTC)) - _EPOCH) // timedelta(milliseconds=1)
+    except (ValueError, OverflowError):
+        return None
+
+
 def _ceil_decimal(text: str, shift: int) -> int:
     """The digits of a decimal times 10^shift, rounded up."""
     whole, _, fraction = text.partition(".")
@@ -233,6 +278,26 @@ def read_error_object(body: bytes) -> dict[str, Any] | None:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     return value if isinstance(value, dict) else None
+
+
+def innermost_error(value: object) -> object:
+    """The error object inside an answer, an event (`error`, `response.failed`) or a list of one; others as they are.
+
+    OpenRouter puts its stable `error_type` beside the error of a response, and `metadata` beside that of a message.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict):
+        return value
+    outer = value["response"] if isinstance(value.get("response"), dict) else value
+    error = outer.get("error")
+    if isinstance(error, str) and error:
+        return error
+    if not isinstance(error, dict):
+        return outer
+    # A response's own `metadata` is the caller's; only an error's envelope speaks for the provider.
+    beside = ("error_type", "metadata") if outer.get("type") == "error" else ("error_type",)
+    return {name: outer[name] for name in beside if name in outer} | error
 
 
 def text_of(value: object) -> str:

@@ -4,18 +4,26 @@ Whatever is not named here is skipped by the decoder without becoming an object.
 provider's odd type in a field of no consequence must not fail a good answer.
 """
 
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
 
-from ownkey.domain.money import AmountError, parse_usd_nusd
 from ownkey.domain.usage import Usage
+from ownkey.providers.reported_cost import reported_cost_nusd
 
 # No model reads or writes so much in one call: a larger count is a broken report, not a bill.
 MAX_TOKENS = 1_000_000_000
 
 NOTHING = msgspec.Raw()
+
+_RESPONSES_NAMES = {
+    "prompt_tokens": "input_tokens",
+    "completion_tokens": "output_tokens",
+    "prompt_tokens_details": "input_tokens_details",
+    "completion_tokens_details": "output_tokens_details",
+}
 
 
 class Function(msgspec.Struct, gc=False):
@@ -93,6 +101,7 @@ class _PromptDetails(msgspec.Struct, gc=False):
     cached_tokens: Any = None
     cache_write_tokens: Any = None
     audio_tokens: Any = None
+    cached_tokens_details: Any = None
 
 
 class _CompletionDetails(msgspec.Struct, gc=False):
@@ -115,9 +124,23 @@ class _Usage(msgspec.Struct, gc=False):
     is_byok: Any = None
 
 
+class _ResponsesUsage(msgspec.Struct, gc=False, rename=_RESPONSES_NAMES.get):
+    """The same counts under the names of `/responses`."""
+
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    total_tokens: Any = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+    cost: msgspec.Raw = NOTHING
+    cost_details: _CostDetails | None = None
+    is_byok: Any = None
+
+
 decode_chunk = msgspec.json.Decoder(Chunk).decode
 decode_embeddings = msgspec.json.Decoder(EmbeddingsBody).decode
 _decode_usage = msgspec.json.Decoder(_Usage).decode
+_decode_responses_usage = msgspec.json.Decoder(_ResponsesUsage).decode
 
 
 def says_something(raw: msgspec.Raw) -> bool:
@@ -134,10 +157,21 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
     A missing, negative or absurd count makes the whole report unusable: unknown is not zero, and the caller of
     this function estimates. Costs are read from their digits.
     """
+    return _read_report(raw, _decode_usage)
+
+
+def read_responses_usage(raw: msgspec.Raw) -> Usage | None:
+    """The same for a report of `/responses`."""
+    return _read_report(raw, _decode_responses_usage)
+
+
+def _read_report(
+    raw: msgspec.Raw, decode: Callable[[msgspec.Raw], _Usage] | Callable[[msgspec.Raw], _ResponsesUsage]
+) -> Usage | None:
     if not says_something(raw):
         return None
     try:
-        usage = _decode_usage(raw)
+        usage = decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
     prompt = _count(usage.prompt_tokens)
@@ -151,7 +185,8 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
     given = usage.prompt_tokens_details or _PromptDetails()
     cached = _part(given.cached_tokens, prompt)
     written = _part(given.cache_write_tokens, prompt - cached)
-    heard = _part(given.audio_tokens, prompt - cached - written)
+    heard = _part(given.audio_tokens, prompt - written)
+    replayed = _cached_audio(given, heard, cached, prompt - written)
     made = usage.completion_tokens_details or _CompletionDetails()
     reasoning = _count(made.reasoning_tokens) or 0
     if reasoning and _count(usage.total_tokens) == prompt + completion + reasoning:
@@ -159,13 +194,14 @@ def read_usage(raw: msgspec.Raw) -> Usage | None:
     reasoning = min(reasoning, completion)
     spoken = _part(made.audio_tokens, completion - reasoning)
     return Usage(
-        input=prompt - cached - written - heard,
-        cache_read=cached,
+        input=prompt - cached - written - (heard - replayed),
+        cache_read=cached - replayed,
         cache_write_5m=written,
         output=completion - reasoning - spoken,
         reasoning=reasoning,
-        audio_input=heard,
+        audio_input=heard - replayed,
         audio_output=spoken,
+        audio_cache_read=replayed,
         cost_nusd=_cost_nusd(usage),
         is_byok=usage.is_byok is True,
     )
@@ -180,22 +216,16 @@ def _part(value: object, whole: int) -> int:
     return min(_count(value) or 0, whole)
 
 
-def _cost_nusd(usage: _Usage) -> int | None:
-    """What OpenRouter bills: `cost`, and for a provider key kept inside OpenRouter what that provider bills.
+def _cached_audio(given: _PromptDetails, heard: int, cached: int, read: int) -> int:
+    """How much of the sound came from the cache: as stated, and at least what would not fit beside it."""
+    details = given.cached_tokens_details
+    stated = details.get("audio_tokens") if isinstance(details, dict) else None
+    return max(_part(stated, min(heard, cached)), heard + cached - read, 0)
 
-    Without `is_byok`, upstream_inference_cost repeats the cost and is not added (OpenRouter docs, "Usage
-    accounting"). None where either needed figure is missing: unknown, never 0.
-    """
-    cost = _digits(usage.cost)
-    if cost is not None and usage.is_byok is True:
-        upstream = _digits(usage.cost_details.upstream_inference_cost) if usage.cost_details else None
-        cost = None if upstream is None else cost + upstream
-    if cost is None:
-        return None
-    try:
-        return parse_usd_nusd(cost)
-    except AmountError:
-        return None
+
+def _cost_nusd(usage: _Usage | _ResponsesUsage) -> int | None:
+    upstream = _digits(usage.cost_details.upstream_inference_cost) if usage.cost_details else None
+    return reported_cost_nusd(_digits(usage.cost), is_byok=usage.is_byok is True, upstream=upstream)
 
 
 def _digits(raw: msgspec.Raw) -> Decimal | None:

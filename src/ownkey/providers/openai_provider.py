@@ -7,11 +7,20 @@ from ownkey.domain.exchange import Origin, UpstreamRequest
 from ownkey.domain.failures import Failure
 from ownkey.domain.secret import Secret
 from ownkey.domain.wire import Endpoint
+from ownkey.providers.anthropic.codec import MessagesCodec
 from ownkey.providers.classify import FailureTable
 from ownkey.providers.json_post import json_post
 from ownkey.providers.openai_codec import ChatCodec, EmbeddingsCodec
+from ownkey.providers.responses_codec import ResponsesCodec
 
-_PATHS = {"openai.chat": "/chat/completions", "openai.embeddings": "/embeddings"}
+_PATHS = {
+    "openai.chat": "/chat/completions",
+    "openai.embeddings": "/embeddings",
+    "openai.responses": "/responses",
+}
+
+
+WireCodec = ChatCodec | EmbeddingsCodec | ResponsesCodec | MessagesCodec
 
 
 class HasWire(Protocol):
@@ -21,7 +30,8 @@ class HasWire(Protocol):
 
 
 class OpenAIWireProvider:
-    """Chat completions and embeddings. `passed_headers` are the caller's that mean something to this provider."""
+    """Chat completions, embeddings and responses. `passed_headers` are the caller's that mean something to this
+    provider; `terminated_responses` says whether its streams of responses end with `[DONE]`."""
 
     id: str
     origin: Origin
@@ -30,18 +40,25 @@ class OpenAIWireProvider:
     request_id_header: str
     failures: FailureTable
     passed_headers: frozenset[str] = frozenset()
+    terminated_responses: bool = False
 
     def __init__(self) -> None:
-        self._chat = ChatCodec(self.failures.judge_error)
-        self._embeddings = EmbeddingsCodec(self.failures.judge_error)
+        judge = self.failures.judge_error
+        self._chat = ChatCodec(judge)
+        self._native: dict[Endpoint, ChatCodec | EmbeddingsCodec | ResponsesCodec] = {
+            "chat": self._chat,
+            "embeddings": EmbeddingsCodec(judge),
+            "responses": ResponsesCodec(judge, self.terminated_responses),
+        }
 
     def codec(
         self, dialect: str, endpoint: Endpoint
-    ) -> tuple[ChatCodec | EmbeddingsCodec, Literal["passthrough", "translated"]] | None:
-        """OpenAI's and OpenRouter's callers pass through; Anthropic's are translated and have no embeddings."""
+    ) -> tuple[WireCodec, Literal["passthrough", "translated"]] | None:
+        """OpenAI's and OpenRouter's callers pass through; Anthropic's messages are translated."""
         if dialect in ("openai", "openrouter"):
-            return self._chat if endpoint == "chat" else self._embeddings, "passthrough"
-        if dialect == "anthropic" and endpoint == "chat":
+            native = self._native.get(endpoint)
+            return None if native is None else (native, "passthrough")
+        if endpoint == "messages":
             return self._chat, "translated"
         return None
 

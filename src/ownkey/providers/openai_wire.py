@@ -46,14 +46,51 @@ class WatchedCall(Protocol):
     def shape(self) -> RequestShape: ...
 
 
-class ChatObserver:
-    """Grows `seen` from chunks. `expected` is how many choices a whole answer has."""
+class AnswerObserver:
+    """Grows `seen` from an answer; what every format of this family has in common."""
 
-    __slots__ = ("_closed", "_expected", "_judge", "seen")
+    __slots__ = ("_judge", "seen")
 
-    def __init__(self, judge: Judge, expected: int = 1) -> None:
+    def __init__(self, judge: Judge) -> None:
         self.seen = Seen()
         self._judge = judge
+
+    def done(self) -> bool:
+        """Take the terminator in; return whether the answer before it was whole."""
+        raise NotImplementedError
+
+    def take_rest(self, frames: Sequence[SseFrame]) -> None:
+        """Take in what came together with an error and after it: it is not relayed."""
+
+    def fail(self, signal: str) -> None:
+        """Note that the answer's bytes broke off or are not what they should be."""
+        if self.seen.failure is None:
+            self.seen.failure = broken(signal)
+
+    def take_silent(self, frame: SseFrame) -> bool:
+        """Take in a frame without data (a comment, or lines that readers skip); return whether to relay it.
+
+        Some edges answer 200 with a bare JSON error, or with a page.
+        """
+        text = frame.raw.strip()
+        if not text.startswith(_NO_STREAM):
+            return True
+        if not self.seen.complete:
+            answer = read_error_object(text)
+            if answer is not None and answer.get("error"):
+                self.seen.failure = self._judge(answer["error"])
+            else:
+                self.fail("not an event stream")
+        return False
+
+
+class ChatObserver(AnswerObserver):
+    """Grows `seen` from chunks. `expected` is how many choices a whole answer has."""
+
+    __slots__ = ("_closed", "_expected")
+
+    def __init__(self, judge: Judge, expected: int = 1) -> None:
+        super().__init__(judge)
         self._expected = expected
         self._closed: set[int] = set()
 
@@ -99,7 +136,7 @@ class ChatObserver:
             return True
         if reason is not None and index not in self._closed:
             if choice.native_finish_reason in _BROKEN_FINISHES and not seen.content:
-                seen.failure = _broken("upstream_finish_error", FailureClass.OVERLOAD)
+                seen.failure = broken("upstream_finish_error", FailureClass.OVERLOAD)
                 return True
             self._close(index, str(reason))
             news = True
@@ -124,27 +161,6 @@ class ChatObserver:
             answer = first or {"error": {"message": "", "code": "finish_error"}}
         self.seen.failure = self._judge(answer["error"])
 
-    def fail(self, signal: str) -> None:
-        """Note that the answer's bytes broke off or are not what they should be."""
-        if self.seen.failure is None:
-            self.seen.failure = _broken(signal)
-
-    def take_silent(self, frame: SseFrame) -> bool:
-        """Take in a frame without data (a comment, or lines that readers skip); return whether to relay it.
-
-        Some edges answer 200 with a bare JSON error, or with a page.
-        """
-        text = frame.raw.strip()
-        if not text.startswith(_NO_STREAM):
-            return True
-        if not self.seen.complete:
-            answer = read_error_object(text)
-            if answer is not None and answer.get("error"):
-                self.seen.failure = self._judge(answer["error"])
-            else:
-                self.fail("not an event stream")
-        return False
-
     def done(self) -> bool:
         """Take the terminator in; return whether the answer before it was whole."""
         seen = self.seen
@@ -165,23 +181,23 @@ def finish_reason(choice: Choice) -> Any:
     return "length" if details.get("type") == "max_tokens" else "stop"
 
 
-def _broken(signal: str, cls: FailureClass = FailureClass.NETWORK) -> Failure:
+def broken(signal: str, cls: FailureClass = FailureClass.NETWORK) -> Failure:
     return Failure(cls=cls, signal=signal, status=200)
 
 
 def _content_bytes(part: Delta) -> int:
     """Bytes of content in a delta or message: text, refusal, reasoning, tool calls, media."""
     content = part.content
-    size = 0 if not content else len(content) if type(content) is str and content.isascii() else _size(content)
+    size = 0 if not content else len(content) if type(content) is str and content.isascii() else size_of(content)
     if part.tool_calls:
         size += sum(_call_size(call) or 1 for call in part.tool_calls)
     reasoning = part.reasoning or part.reasoning_content
     if reasoning:
-        size += _size(reasoning)
+        size += size_of(reasoning)
     elif part.reasoning_details is not NOTHING and says_something(part.reasoning_details):
         size += _details_size(part.reasoning_details)
     if part.refusal:
-        size += _size(part.refusal)
+        size += size_of(part.refusal)
     if part.function_call is not None:
         size += _call_size(part.function_call)
     for media in (part.audio, part.images):
@@ -190,14 +206,14 @@ def _content_bytes(part: Delta) -> int:
     return size
 
 
-def _size(value: object) -> int:
+def size_of(value: object) -> int:
     if isinstance(value, str):
         return len(value) if value.isascii() else len(value.encode())
     return len(msgspec.json.encode(value))
 
 
 def _call_size(call: ToolDelta | Function) -> int:
-    return sum(_size(text) for text in (call.name, call.arguments) if text)
+    return sum(size_of(text) for text in (call.name, call.arguments) if text)
 
 
 def _details_size(raw: msgspec.Raw) -> int:
@@ -209,19 +225,18 @@ def _details_size(raw: msgspec.Raw) -> int:
         if isinstance(detail, dict)
         for name in ("text", "summary", "data", "signature")
     )
-    return sum(_size(text) for text in texts if text)
+    return sum(size_of(text) for text in texts if text)
 
 
-class ChatPassthrough:
-    """Relays a chat stream frame by frame as received; withholds only usage that nobody asked for."""
+class StreamPassthrough:
+    """Relays a stream frame by frame as received, and shows every frame to an observer."""
 
-    __slots__ = ("_observer", "_parser", "_usage_asked", "seen")
+    __slots__ = ("_observer", "_parser", "seen")
 
-    def __init__(self, judge: Judge, call: WatchedCall) -> None:
-        self._observer = ChatObserver(judge, call.shape.answers)
-        self.seen = self._observer.seen
+    def __init__(self, observer: AnswerObserver) -> None:
+        self._observer = observer
+        self.seen = observer.seen
         self._parser = SseParser()
-        self._usage_asked = call.include_usage
 
     def feed(self, data: bytes) -> Sequence[bytes]:
         """Whole frames to relay. After `seen.failure` is set, no further frame comes out."""
@@ -245,7 +260,7 @@ class ChatPassthrough:
 
     def _relay(self, frames: Sequence[SseFrame]) -> list[bytes]:
         relayed: list[bytes] = []
-        for frame in frames:
+        for at, frame in enumerate(frames):
             if self.seen.ended:
                 return relayed  # Nothing after the terminator belongs to the answer, or can take from it.
             if frame.data is None:
@@ -256,21 +271,36 @@ class ChatPassthrough:
                     return relayed
             elif not self._look(frame.data):
                 if self.seen.failure is not None:
+                    self._observer.take_rest(frames[at + 1 :])
                     return relayed
                 continue
             relayed.append(frame.raw if not frame.partial else frame.raw.rstrip(b"\r\n") + b"\n\n")
         return relayed
 
     def _look(self, data: bytes) -> bool:
-        """Observe one chunk; return whether to relay it."""
+        """Observe one event; return whether to relay it."""
+        raise NotImplementedError
+
+
+class ChatPassthrough(StreamPassthrough):
+    """Relays a chat stream; withholds only usage that nobody asked for."""
+
+    __slots__ = ("_chunks", "_usage_asked")
+
+    def __init__(self, judge: Judge, call: WatchedCall) -> None:
+        self._chunks = ChatObserver(judge, call.shape.answers)
+        super().__init__(self._chunks)
+        self._usage_asked = call.include_usage
+
+    def _look(self, data: bytes) -> bool:
         try:
             chunk = decode_chunk(data)
         except UNREADABLE:
             if self.seen.complete:
                 return False  # The answer is whole already: a broken tail takes nothing from it.
-            self._observer.fail("malformed event")
+            self._chunks.fail("malformed event")
             return False
-        news = self._observer.see(chunk, data)
+        news = self._chunks.see(chunk, data)
         if self.seen.failure is not None:
             return False
         return news or self._usage_asked or not says_something(chunk.usage)
@@ -300,13 +330,13 @@ def observe_embeddings(body: bytes, judge: Judge) -> Seen:
     try:
         answer = decode_embeddings(body)
     except UNREADABLE:
-        seen.failure = _broken("answer is not a list of embeddings")
+        seen.failure = broken("answer is not a list of embeddings")
         return seen
     if says_something(answer.error):
         seen.failure = judge((read_error_object(body) or {}).get("error"))
         return seen
     if not says_something(answer.data):
-        seen.failure = _broken("answer without embeddings")
+        seen.failure = broken("answer without embeddings")
         return seen
     seen.model = answer.model if isinstance(answer.model, str) else None
     if isinstance(answer.id, str) and answer.id:

@@ -30,6 +30,7 @@ from genai_prices.types import (
 )
 from genai_prices.types import ModelPrice as ListedPrice
 
+from ownkey.domain.endpoints import Endpoint
 from ownkey.domain.exchange import Origin, UpstreamRequest
 from ownkey.domain.failures import UpstreamError
 from ownkey.domain.models import native_id
@@ -38,7 +39,7 @@ from ownkey.domain.pricing import ModelPrice, PriceList, Rate, Rates, check_pric
 from ownkey.domain.product import PROVIDERS
 from ownkey.providers.upstream import UpstreamResponse
 
-# genai-prices → dimension. Cached audio is billed as cached input there and has no class of its own here.
+# genai-prices → dimension.
 _TOKEN_PRICES: Mapping[str, str] = {
     "input_mtok": "input",
     "cache_read_mtok": "cache_read",
@@ -49,15 +50,23 @@ _TOKEN_PRICES: Mapping[str, str] = {
     "output_reasoning_mtok": "reasoning",
     "input_audio_mtok": "audio_input",
     "output_audio_mtok": "audio_output",
+    "cache_audio_read_mtok": "audio_cache_read",
 }
-_PIECE_PRICES: Mapping[str, str] = {"web_searches_kcount": "web_search", "requests_kcount": "request"}
+_PIECE_PRICES: Mapping[str, str] = {
+    "web_searches_kcount": "web_search",
+    "storage_searches_kcount": "file_search",
+    "requests_kcount": "request",
+}
 
-# Fees of tools that a request must name, which a bound refuses: they do not make a model unpriceable.
-_NOT_NEEDED = frozenset({"storage_searches_kcount", "cache_audio_read_mtok"})
+# Prices of pictures and films that are read: on the direct route an embeddings request holds texts only.
+_NOT_EMBEDDED = frozenset({"input_image_mtok", "input_video_mtok"})
+
+_TIER_KEYS = ("service_tier", "speed")
 
 _EXACT = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 _FETCH_S = 30.0
 _LIST_BYTES = 32 * 2**20
+_SLUG = re.compile(r"~?[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*(?::[\w\-]+)?", re.ASCII)
 
 # OpenRouter's `pricing` → dimension, in USD per token. A 0 here means "not priced apart", except for the first two.
 _OPENROUTER_TOKENS: Mapping[str, str] = {
@@ -108,14 +117,21 @@ class ListedPrices:
         """What the product was shipped with, as it holds on `today`."""
         return PriceList(tuple(list_prices(today)), list_aliases())
 
-    async def _fetch(self, path: str) -> bytes:
+    async def load_endpoints(self, slug: str, timeout_s: float) -> Sequence[Endpoint]:
+        """The hosts of one model, with their prices, now. Raises UpstreamError, or ValueError for an answer that is
+        no list of endpoints. Hosts whose prices cannot be read are left out."""
+        if not _SLUG.fullmatch(slug):
+            raise ValueError("not a model's slug")
+        return parse_openrouter_endpoints(slug, await self._fetch(f"/models/{slug}/endpoints", timeout_s))
+
+    async def _fetch(self, path: str, timeout_s: float = _FETCH_S) -> bytes:
         """The lists are public: no credential goes with the request."""
         request = UpstreamRequest(self._origin, "GET", path, (("accept", "application/json"),), b"")
-        response = await self._upstream.send(request, head_timeout_s=_FETCH_S)
+        response = await self._upstream.send(request, head_timeout_s=timeout_s)
         try:
             if response.status != 200:
                 raise ValueError(f"OpenRouter answered {path} with status {response.status}")
-            return await response.read_all(_FETCH_S, _LIST_BYTES)
+            return await response.read_all(timeout_s, _LIST_BYTES)
         finally:
             response.close()
 
@@ -170,6 +186,32 @@ def parse_openrouter_models(body: bytes) -> list[ModelPrice]:
     """
     parsed = (_openrouter_price(entry) for entry in _entries(body))
     return [price for price in parsed if price is not None]
+
+
+def parse_openrouter_endpoints(slug: str, body: bytes) -> list[Endpoint]:
+    """The hosts in an answer of OpenRouter's `GET /models/{author}/{slug}/endpoints`, priced as the model `slug`.
+
+    Raises ValueError if it is no such answer. `discount` is not taken off: a hold may only err upwards.
+    """
+    try:
+        data = _EXACT.decode(body).get("data")
+    except msgspec.DecodeError as error:
+        raise ValueError(f"not a list of endpoints: {error}") from error
+    hosts = data.get("endpoints") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(hosts, list):
+        raise ValueError("not a list of endpoints: no `data.endpoints`")
+    found = []
+    for host in hosts:
+        if not isinstance(host, dict):
+            continue
+        price = _openrouter_price({
+            "id": slug, "pricing": host.get("pricing"), "context_length": host.get("context_length"),
+            "architecture": data.get("architecture"),
+        })
+        if price is not None:
+            # Statuses below 0 mark hosts that are down or about to be (OpenRouter's OpenAPI description).
+            found.append(Endpoint(price, host.get("status", 0) in (0, None)))
+    return found
 
 
 def openrouter_aliases(body: bytes) -> dict[tuple[str, str], str]:
@@ -254,11 +296,12 @@ def _list_price(provider: str, model: ModelInfo, at: datetime) -> ModelPrice | N
 
 
 def _service_tiers(provider: str, model: ModelInfo, at: datetime) -> dict[str, Rates]:
+    """The dearer and cheaper ways to be served: service tiers by name, and Anthropic's `speed` as the tier "fast"."""
     tiers: dict[str, Rates] = {}
-    names = {v.when["service_tier"] for v in model.price_variants or () if set(v.when) == {"service_tier"}}
+    named = {(key, v.when[key]) for v in model.price_variants or () for key in _TIER_KEYS if set(v.when) == {key}}
     standard = _rates(provider, model.id, model.get_prices(at))
-    for name in sorted(names):
-        own = _rates(provider, model.id, model.get_prices(at, {"service_tier": name}))
+    for key, name in sorted(named):
+        own = _rates(provider, model.id, model.get_prices(at, {key: name}))
         if own and own != standard:
             tiers[name] = own
     return tiers
@@ -267,8 +310,9 @@ def _service_tiers(provider: str, model: ModelInfo, at: datetime) -> dict[str, R
 def _rates(provider: str, model: str, listed: ListedPrice) -> dict[str, tuple[Rate, ...]] | None:
     """Dimension → tiers; None if something is priced that tokens of our classes cannot count."""
     rates: dict[str, tuple[Rate, ...]] = {}
+    only_texts = provider == "google" and listed.output_mtok is None
     for key, value in vars(listed).items():
-        if value is None or key in _PIECE_PRICES or key in _NOT_NEEDED:
+        if value is None or key in _PIECE_PRICES or (only_texts and key in _NOT_EMBEDDED):
             continue
         if key not in _TOKEN_PRICES:
             return None

@@ -5,12 +5,19 @@ the stream, telling a whole answer from a broken one, and relaying to callers wh
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ownkey.domain.conversation import ChatRequest, Event, Failed, Finished, FinishReason
 from ownkey.domain.failures import Failure, FailureClass
 from ownkey.domain.wire import EmbeddingsRequest, Seen
+from ownkey.providers.classify import read_error_object
 from ownkey.providers.sse import FrameTooLarge, SseFrame, SseParser
+
+# Judges the error that an answer holds: its `error`, or the whole answer or event around it.
+Judge = Callable[[object], Failure]
+
+# How JSON and pages begin: what some edges send in a stream's place.
+_NO_STREAM = (b"{", b"[", b"<")
 
 
 def broken(signal: str) -> Failure:
@@ -19,10 +26,13 @@ def broken(signal: str) -> Failure:
 
 
 class AnswerReader(ABC):
-    """Reads one answer, streamed or whole, into `seen` and neutral events."""
+    """Reads one answer, streamed or whole, into `seen` and neutral events. `ignored` says of the last frame that it
+    could not be read and took nothing from an answer that was whole already."""
 
-    def __init__(self) -> None:
+    def __init__(self, judge: Judge) -> None:
         self.seen = Seen()
+        self.ignored = False
+        self._judge = judge
         self._sse = SseParser()
 
     @abstractmethod
@@ -55,10 +65,28 @@ class AnswerReader(ABC):
         """The events of these frames. After a failure or the terminator nothing counts any more."""
         events: list[Event] = []
         for frame in frames:
+            self.ignored = False
             if self.seen.failure is not None or self.seen.ended:
                 break
             events += self.read_frame(frame)
         return events
+
+    def _read_bare(self, frame: SseFrame) -> Sequence[Event]:
+        """Lines without data: comments, or a bare error or page in the middle of a stream."""
+        text = frame.raw.strip()
+        if not text.startswith(_NO_STREAM):
+            return ()
+        document = read_error_object(text.partition(b"\ndata:")[0])
+        if document is not None and document.get("error"):
+            return self._fail(self._judge(document))
+        return self._fail_or_ignore(broken("not an event stream"))
+
+    def _fail_or_ignore(self, failure: Failure) -> Sequence[Event]:
+        """A broken tail takes nothing from an answer that is whole already."""
+        if self.seen.complete:
+            self.ignored = True
+            return ()
+        return self._fail(failure)
 
     def _fail(self, failure: Failure) -> Sequence[Event]:
         self.seen.failure = failure
@@ -98,8 +126,8 @@ class AnswerRelay:
         return self._relay(frames)
 
     def eof(self) -> Sequence[bytes]:
-        """What was left, if it is a whole frame, and the terminator that a complete answer lacks."""
-        relayed = self._relay([frame for frame in self._sse.eof() if not frame.partial])
+        """What was left, made a whole frame, and the terminator that a complete answer lacks."""
+        relayed = self._relay(self._sse.eof())
         terminated = self.seen.ended
         self._reader.eof()
         if self._terminator and self.seen.failure is None and not terminated:
@@ -109,10 +137,18 @@ class AnswerRelay:
     def _relay(self, frames: Sequence[SseFrame]) -> list[bytes]:
         relayed: list[bytes] = []
         for frame in frames:
+            if self.seen.ended:
+                # Nothing after the terminator belongs to the answer; OpenRouter's `[DONE]` is one too many here: the
+                # anthropic SDK reads every named event as JSON.
+                if not frame.partial and frame.data is None:
+                    relayed.append(frame.raw)
+                continue
             self._reader.read_frames((frame,))
             if self.seen.failure is not None:
                 break
-            relayed.append(frame.raw)
+            if self._reader.ignored or (frame.partial and frame.data is None):
+                continue
+            relayed.append(frame.raw if not frame.partial else frame.raw.rstrip(b"\r\n") + b"\n\n")
         return relayed
 
 

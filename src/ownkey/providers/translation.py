@@ -16,6 +16,8 @@ from ownkey.domain.conversation import ChatRequest, Image, Message, Part, Refusa
 # They label a call, or help the provider to cache or to watch for abuse; no answer depends on them.
 HINTS = frozenset(
     {
+        "diagnostics",
+        "messages[].content[].citations",
         "metadata",
         "prompt_cache_key",
         "prompt_cache_options",
@@ -60,6 +62,7 @@ EFFORT_SHARE = {
 }
 
 SYSTEM_MARK = "[system message]\n"
+TOOL_ERROR_MARK = "[tool error]\n"
 
 
 def refuse_unknown(rest: Mapping[str, Any], carried: Collection[str] = ()) -> None:
@@ -81,6 +84,13 @@ def hints_left_behind(request: ChatRequest, carried: Collection[str] = ()) -> li
     if any(isinstance(part, Image) and part.detail not in (None, "auto") for part in all_parts(request)):
         left.append("messages[].content[].image_url.detail")
     return left
+
+
+def is_cache_marked(request: ChatRequest) -> bool:
+    """Whether any part, tool or tool call asks to be cached."""
+    calls = (call for message in request.messages for call in message.tool_calls)
+    marked = (*all_parts(request), *request.tools, *calls)
+    return any(getattr(part, "cache_control", None) is not None for part in marked)
 
 
 def all_parts(request: ChatRequest) -> Iterable[Part]:

@@ -222,7 +222,10 @@ class UpstreamResponse:
     sent is masked wherever it comes back: a provider may echo it in an error, and nobody may see it then.
     """
 
-    __slots__ = ("_bytes", "_connection", "_ended", "_inflater", "_mask", "_pool", "_upstream", "headers", "status")
+    __slots__ = (
+        "_bytes", "_connection", "_ended", "_given_back", "_inflater", "_mask", "_pool", "_upstream", "headers",
+        "status",
+    )  # fmt: skip
 
     def __init__(
         self, connection: Connection, upstream: Upstream, pool: list[Connection], mask: CredentialTail | None
@@ -241,6 +244,7 @@ class UpstreamResponse:
         self.status: int = connection.status
         self.headers: Mapping[str, str] = headers
         self._connection: Connection | None = connection
+        self._given_back: Connection | None = None
         self._upstream = upstream
         self._pool = pool
         self._bytes = 0
@@ -275,12 +279,23 @@ class UpstreamResponse:
             raise
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def discard(self) -> None:
+        """Close, and never use the connection again: what it brought makes no sense, so what follows may not either.
+
+        An answer longer than its stated length ends like a good one; its rest would be read as the next one's head.
+        Only useful before anything else was awaited: afterwards another exchange may have the connection.
+        """
+        connection = self._connection or self._given_back
+        if connection is not None and (connection is self._connection or connection in self._pool):
+            connection.abort()
+        self.close()
+
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else close it. Idempotent."""
         connection = self._connection
         if connection is not None:
             self._bytes = connection.body_bytes
-            self._connection = None
+            self._connection, self._given_back = None, connection
             self._upstream._release(connection, self._pool)
 
     async def _next(self, deadline: float) -> bytes:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from ownkey.domain.connect import ConnectRules, address_problem
 from ownkey.domain.pricing import CONFIGURED, DIMENSIONS, ModelPrice, Rate, check_price
 from ownkey.domain.product import (
     DIRECT_PROVIDERS,
@@ -25,7 +26,6 @@ from ownkey.domain.product import (
     RoutingLimits,
     Task,
 )
-from ownkey.domain.wire import Endpoint
 from ownkey.settings.environment import read_environment
 from ownkey.settings.tables import SettingsError, Table
 
@@ -92,6 +92,7 @@ class Settings:
     limits: HttpLimits
     price_overrides: tuple[ModelPrice, ...]
     price_sync: PriceSync
+    connect: ConnectRules
     config_path: Path
     testing: bool = False
     failpoint: str | None = None
@@ -168,6 +169,7 @@ def _read_settings(root: Table, preset: str, path: Path) -> Settings:
         limits=_read_limits(root.table("limits")),
         price_overrides=overrides,
         price_sync=sync,
+        connect=_read_connect(root.table("connect"), origins["openrouter"]),
         config_path=path,
     )
     root.done()
@@ -210,6 +212,24 @@ def _read_origins(table: Table) -> tuple[dict[str, str], bool]:
             )
     table.done()
     return origins, insecure
+
+
+def _read_connect(table: Table, origin: str) -> ConnectRules:
+    """[connect]: where browsers reach this server, and the pages of the product that they may be sent to."""
+    beside = f"{origin.removesuffix('/api/v1')}/auth" if origin.endswith("/api/v1") else ""
+    rules = ConnectRules(
+        public_url=table.text("public_url", "").rstrip("/"),
+        return_urls=table.texts("return_urls", ()),
+        auth_url=table.text("auth_url", beside),
+    )
+    table.done()
+    named = {"public_url": rules.public_url, "auth_url": rules.auth_url}
+    for key, url in [*named.items(), *(("return_urls", url) for url in rules.return_urls)]:
+        if url and (problem := address_problem(url)) is not None:
+            raise SettingsError(f"{table.file}: {table.name(key)}: {url[:200]!r} {problem}.")
+    if "?" in rules.public_url:
+        raise table.wrong("public_url", "an address without a query", rules.public_url)
+    return rules
 
 
 def _read_limits(table: Table) -> HttpLimits:
@@ -274,7 +294,7 @@ def _read_product(root: Table, preset: str) -> Product:
         tasks=tasks,
         plans=plans,
         default_plan=table.text("default_plan", choices=tuple(plans)),
-        direct_providers=_read_direct(table),
+        direct_providers=_read_direct(table, "direct_providers", ()),
         routing=_read_routing(root.table("routing")),
         credits=rules,
         entry_url=_read_entry_url(table),
@@ -289,17 +309,18 @@ def _read_product(root: Table, preset: str) -> Product:
         model_ids=_read_model_ids(root.table("model_ids")),
         attribution=_read_attribution(root.table("attribution")),
         openrouter_fee_bps=table.whole("openrouter_fee_bps", 550, most=10_000),
+        direct_embeddings=_read_direct(table, "direct_embeddings", ("openai",)),
     )
     table.done()
     spend.done()
     return product
 
 
-def _read_direct(table: Table) -> tuple[str, ...]:
-    named = table.texts("direct_providers", ())
+def _read_direct(table: Table, name: str, usual: tuple[str, ...]) -> tuple[str, ...]:
+    named = table.texts(name, usual)
     for provider in named:
         if provider not in DIRECT_PROVIDERS:
-            raise table.wrong("direct_providers", f"a list out of {', '.join(DIRECT_PROVIDERS)}", provider)
+            raise table.wrong(name, f"a list out of {', '.join(DIRECT_PROVIDERS)}", provider)
     return tuple(provider for provider in DIRECT_PROVIDERS if provider in named)
 
 
@@ -319,8 +340,8 @@ def _read_task(name: str, table: Table, preset: str) -> Task:
         raise SettingsError(
             f'{table.file}: the new task [{table.path}] needs models, such as models = ["openai/gpt-4.1-mini"].{hint}'
         )
-    kind = table.text("endpoint", "chat", choices=get_args(Endpoint))
-    endpoint: Endpoint = "embeddings" if kind == "embeddings" else "chat"
+    kind = table.text("endpoint", "chat", choices=("chat", "embeddings"))
+    endpoint: Literal["chat", "embeddings"] = "embeddings" if kind == "embeddings" else "chat"
     knobs = table.table("settings")
     task = Task(
         name=name,
@@ -330,6 +351,7 @@ def _read_task(name: str, table: Table, preset: str) -> Task:
         default_on=table.flag("default_on", True),
         max_output_tokens=table.optional_whole("max_output_tokens", least=1),
         deadline_s=table.optional_whole("deadline_s", least=1),
+        stream="whole" if table.text("stream", "live", choices=("live", "whole")) == "whole" else "live",
         settings={key: knobs.whole(key) for key in knobs.names()},
     )
     table.done()
@@ -379,7 +401,14 @@ def _read_routing(table: Table) -> RoutingLimits:
         tail_s=table.seconds("tail_s", usual.tail_s),
         drain_s=table.seconds("drain_s", usual.drain_s),
         retry_wait_max_s=table.seconds("retry_wait_max_s", usual.retry_wait_max_s),
+        retry_wait_with_route_s=table.seconds("retry_wait_with_route_s", usual.retry_wait_with_route_s),
+        direct_retries=table.whole("direct_retries", usual.direct_retries, most=5),
         last_route_retries=table.whole("last_route_retries", usual.last_route_retries, most=5),
+        keepalive_after_s=table.seconds("keepalive_after_s", usual.keepalive_after_s),
+        keepalive_every_s=table.seconds("keepalive_every_s", usual.keepalive_every_s),
+        whole_bytes=table.whole("whole_bytes", usual.whole_bytes, least=65_536),
+        hidden_reasoning_s=table.seconds("hidden_reasoning_s", usual.hidden_reasoning_s),
+        provider_circuit=table.flag("provider_circuit", usual.provider_circuit),
     )
     table.done()
     return limits

@@ -24,6 +24,9 @@ _SUPPORT_DESK = """
 # Providers whose keys customers may add beside the OpenRouter key; they are tried first and save OpenRouter's fee.
 # direct_providers = ["anthropic", "openai", "google"]
 
+# Providers whose embeddings go direct as well: only where both routes give the same vectors.
+# direct_embeddings = ["openai"]
+
 # What the product's AI does. A task's models are OpenRouter slugs, in order of preference. A task of the preset is
 # changed by naming it:
 # [tasks.draft_reply]
@@ -36,6 +39,7 @@ _SUPPORT_DESK = """
 # models = ["openai/gpt-4.1-mini"]
 # default_on = true            # the switch's first position
 # max_output_tokens = 1024     # where the caller gives no limit
+# stream = "live"              # or "whole": streams are gathered first, so that a broken one can be replaced
 # settings = { threshold = 85 }
 """
 
@@ -83,10 +87,21 @@ data_dir = "data"
 # max_attempts = 4
 # first_content_s = 12.0
 # stall_s = 20.0
+# direct_retries = 0           # second tries of a direct route, before OpenRouter is asked
+# last_route_retries = 1       # second tries of the last route
+# retry_wait_max_s = 2.0       # how long a stated Retry-After is waited for where no other route can answer,
+# retry_wait_with_route_s = 0.5 # and where one can
+# hidden_reasoning_s = 45.0    # more patience for models that think before they write
+# keepalive_after_s = 15.0     # a stream that is still silent then gets its head, and comments from then on
 
 # [attribution]
 # url = "https://www.example.com"
 # title = "Example"
+
+# Connecting OpenRouter by signing in there, instead of pasting a key.
+# [connect]
+# public_url = "https://ownkey.example.com"     # where browsers reach this server
+# return_urls = ["https://app.example.com/settings/ai"]  # pages of your product that they may be sent back to
 
 # [prices]
 # sync = true                  # read OpenRouter's public price list at start and daily

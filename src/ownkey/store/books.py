@@ -15,14 +15,15 @@ from ownkey.domain.booking import (
     MoneyView,
 )
 from ownkey.domain.caps import Period, is_reached, plan_period
-from ownkey.domain.errors import NotFound
 from ownkey.domain.receipts import Basis, HoldState, Receipt
 from ownkey.domain.refusals import Code
 from ownkey.store.connection import Connection
 from ownkey.store.core import Core
-from ownkey.store.ends import end_hold, load_hold, save_correction
+from ownkey.store.corrections import Report, correct_hold
+from ownkey.store.ends import end_hold
 from ownkey.store.holds import take_hold
-from ownkey.store.receipt_rows import Flag, amend_receipt, end_call
+from ownkey.store.late_costs import queue_late_costs
+from ownkey.store.receipt_rows import Flag, end_call
 from ownkey.store.recovery import expire_calls, journal_delivery
 from ownkey.store.writer import MAX_WAITING_HOLDS
 
@@ -39,7 +40,6 @@ LEFT JOIN cap_period p ON p.workspace_id = w.id
 LEFT JOIN key_failure_limit k ON k.workspace_id = w.id AND k.period_key = p.period_key
 WHERE w.id = ?
 """
-_CALL_OF = "SELECT call_id FROM hold WHERE id = ? AND workspace_id = ?"
 
 
 def read_money(conn: sqlite3.Connection, workspace_id: str, at_ms: int) -> MoneyView:
@@ -96,7 +96,12 @@ class BooksPart(Core):
             self._rooms.wake(receipt.workspace_id)
             self._overages.update(written[1])
 
-        booked, _ = await self.writer.submit(lambda conn: end_call(conn, end, receipt), then=then)
+        def operation(conn: Connection) -> tuple[Receipt, Sequence[Flag]]:
+            written = end_call(conn, end, receipt)
+            queue_late_costs(conn, written[0])
+            return written
+
+        booked, _ = await self.writer.submit(operation, then=then)
         return booked
 
     async def wait_for_room(self, workspace_id: str, timeout_s: float) -> None:
@@ -131,22 +136,8 @@ class BooksPart(Core):
         self, workspace_id: str, hold_id: str, cost_nusd: int, *, delivered_cost_nusd: int, origin: str, at_ms: int
     ) -> Booked | None:
         """The one correction of an ended hold; None if it is open or was corrected before. Raises NotFound."""
-        def operation(conn: Connection) -> "Booked | NotFound | None":
-            row = load_hold(conn, workspace_id, hold_id)
-            if row is None:
-                return NotFound("no such hold in this workspace")
-            if row.state == HoldState.HELD or row.corrected:
-                return None
-            save_correction(conn, workspace_id, hold_id, row, cost_nusd, delivered_cost_nusd, origin, at_ms)
-            (call_id,) = conn.execute(_CALL_OF, (hold_id, workspace_id)).fetchone()
-            amend_receipt(conn, workspace_id, call_id, f"Corrected afterwards: {origin}.")
-            row = load_hold(conn, workspace_id, hold_id)
-            assert row is not None
-            return Booked(
-                row.cost_nusd, row.charge_nusd, row.charge_credits, row.absorbed_nusd, row.overage_nusd, None
-            )
-
-        return await self._write(operation)
+        report = Report(cost_nusd, delivered_cost_nusd, origin, at_ms)
+        return await self._write(lambda conn: correct_hold(conn, workspace_id, hold_id, report))
 
     def _ended(self, workspace_id: str) -> Callable[[Any], None]:
         return lambda _: self._rooms.wake(workspace_id)

@@ -147,10 +147,17 @@ def _spend(
 
 
 def _announce_overage(conn: Connection, end: AttemptEnd, call_id: str, bound: int, cost: int) -> None:
-    announce(conn, end.workspace_id, f"overage:{end.hold_id}", "overage", {
-        "workspace_id": end.workspace_id, "call": call_id, "hold": end.hold_id, "bound_nusd": str(bound),
+    announce_overage(conn, end.workspace_id, end.hold_id, call_id, bound, cost, end.at_ms)
+
+
+def announce_overage(
+    conn: Connection, workspace_id: str, hold_id: str, call_id: str, bound: int, cost: int, at_ms: int
+) -> None:
+    """The provider billed more than its attempt could cost: said once a hold."""
+    announce(conn, workspace_id, f"overage:{hold_id}", "overage", {
+        "workspace_id": workspace_id, "call": call_id, "hold": hold_id, "bound_nusd": str(bound),
         "cost_nusd": str(cost),
-    }, end.at_ms)
+    }, at_ms)
 
 
 @dataclass(frozen=True, slots=True)

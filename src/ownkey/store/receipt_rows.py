@@ -6,7 +6,7 @@ them into decimal strings.
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -16,19 +16,20 @@ import msgspec
 from ownkey.domain.booking import AttemptEnd, CapFigures
 from ownkey.domain.models import normalize_requested
 from ownkey.domain.product import DIRECT_PROVIDERS
-from ownkey.domain.receipts import CapView, Receipt
-from ownkey.domain.records import ReceiptFilter
+from ownkey.domain.receipts import Basis, CapView, HoldState, Receipt, weakest_basis
+from ownkey.domain.records import ReceiptFilter, UsageSince, UsageSums
 from ownkey.domain.routing import Funding
 from ownkey.store.connection import Connection
 from ownkey.store.ends import end_hold
 from ownkey.store.periods import utc_text
 
 _INSERT = """
-INSERT INTO receipt(id, workspace_id, at_ms, task, model, provider, funding, code, conversation, project, basis,
-  cost_nusd, charge_credits, interrupted, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO receipt(id, workspace_id, at_ms, task, model, provider, funding, code, conversation, project, generation,
+  basis, cost_nusd, charge_credits, interrupted, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT(id) DO UPDATE SET at_ms = excluded.at_ms, task = excluded.task, model = excluded.model,
   provider = excluded.provider, funding = excluded.funding, code = excluded.code,
-  conversation = excluded.conversation, project = excluded.project, basis = excluded.basis,
+  conversation = excluded.conversation, project = excluded.project, generation = excluded.generation,
+  basis = excluded.basis,
   cost_nusd = excluded.cost_nusd, charge_credits = excluded.charge_credits, interrupted = excluded.interrupted,
   doc = excluded.doc
 WHERE receipt.interrupted = 1 AND receipt.workspace_id = excluded.workspace_id
@@ -40,13 +41,19 @@ WHERE call_id = ? AND workspace_id = ? AND state <> 'held' AND context IS NOT NU
 _CALL_HOLDS = """
 SELECT h.id, CASE WHEN h.cost_nusd IS NULL AND c.cost_delta_nusd IS NULL THEN NULL
     ELSE coalesce(h.cost_nusd, 0) + coalesce(c.cost_delta_nusd, 0) END,
-  h.charge_nusd + coalesce(c.charge_delta_nusd, 0), h.charge_credits + coalesce(c.credits_delta, 0), h.absorbed_nusd
+  h.charge_nusd + coalesce(c.charge_delta_nusd, 0), h.charge_credits + coalesce(c.credits_delta, 0),
+  CASE WHEN c.hold_id IS NULL THEN h.absorbed_nusd ELSE max(0, min(h.absorbed_nusd,
+    coalesce(h.cost_nusd, 0) + c.cost_delta_nusd - h.charge_nusd - c.charge_delta_nusd)) END
 FROM hold h LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
 WHERE h.call_id = ? AND h.workspace_id = ?
 """
 _DOC = "SELECT doc FROM receipt WHERE id = ? AND workspace_id = ?"
 _REWRITE = """
-UPDATE receipt SET doc = ?, cost_nusd = ?, charge_credits = ? WHERE id = ? AND workspace_id = ?
+UPDATE receipt SET doc = ?, cost_nusd = ?, charge_credits = ?, basis = ? WHERE id = ? AND workspace_id = ?
+"""
+_ATTEMPT_OF = """
+SELECT r.doc, h.price_version FROM receipt r JOIN hold h ON h.call_id = r.id AND h.workspace_id = r.workspace_id
+WHERE h.id = ? AND h.workspace_id = ?
 """
 _FLAG = """
 INSERT INTO overage_flag(provider, model, price_version, hold_id, at_ms) VALUES (?, ?, ?, ?, ?)
@@ -122,26 +129,56 @@ def _flag_overages(conn: Connection, receipt: Receipt, overrun: str) -> Sequence
     return flags
 
 
+def flag_overage(conn: Connection, workspace_id: str, hold_id: str, at_ms: int) -> Sequence[Flag]:
+    """An attempt proved dearer than its bound after its receipt was written."""
+    doc, price_version = conn.execute(_ATTEMPT_OF, (hold_id, workspace_id)).fetchone()
+    attempts = msgspec.json.decode(doc)["attempts"]
+    flags = [(a["provider"], a["model"], price_version) for a in attempts if a["hold_id"] == hold_id]
+    conn.executemany(_FLAG, [(*flag, hold_id, at_ms) for flag in flags])
+    return flags
+
+
 def save_receipt(conn: Connection, receipt: Receipt) -> None:
     """Add a receipt. The one that recovery wrote for an interrupted call gives way to the call's own; no other."""
     conn.execute(_INSERT, (
         receipt.id, receipt.workspace_id, receipt.at_ms, receipt.task, receipt.served_model or receipt.requested_model,
-        receipt.provider, receipt.funding, receipt.code, receipt.conversation, receipt.project, receipt.basis,
-        receipt.cost_nusd, receipt.charge_credits, 0, _encoder.encode(receipt).decode(),
+        receipt.provider, receipt.funding, receipt.code, receipt.conversation, receipt.project, _generation(receipt),
+        receipt.basis, receipt.cost_nusd, receipt.charge_credits, 0, _encoder.encode(receipt).decode(),
     ))
+
+
+def _generation(receipt: Receipt) -> str | None:
+    """The id that the answer carried where it was passed through: what the caller has in hand."""
+    if receipt.code is not None or not receipt.attempts:
+        return None
+    return receipt.attempts[-1].response_id or receipt.attempts[-1].request_id
 
 
 def save_interrupted(conn: Connection, workspace_id: str, doc: dict[str, Any]) -> None:
     """The receipt of a call whose process died, from the context of its first hold."""
     conn.execute(_INSERT, (
         doc["id"], workspace_id, doc["at_ms"], doc["task"], doc["served_model"] or doc["requested_model"],
-        doc["provider"], doc["funding"], doc["code"], doc["conversation"], doc["project"], doc["basis"],
+        doc["provider"], doc["funding"], doc["code"], doc["conversation"], doc["project"], None, doc["basis"],
         doc["cost_nusd"], doc["charge_credits"], 1, _encoder.encode(doc).decode(),
     ))
 
 
-def amend_receipt(conn: Connection, workspace_id: str, call_id: str, note: str) -> None:
-    """After a correction: the stored receipt shows what is booked now, and says that it was corrected."""
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """A correction as the receipt tells it: what was reported for one attempt, by whom, and whether that is the
+    provider's own last word."""
+
+    hold_id: str
+    origin: str
+    reported_nusd: int
+    at_ms: int
+    is_actual: bool
+
+
+def amend_receipt(
+    conn: Connection, workspace_id: str, call_id: str, note: str, amendment: Amendment | None = None
+) -> None:
+    """The stored receipt shows what is booked now, with a note; a corrected attempt keeps its estimate beside."""
     found = conn.execute(_DOC, (call_id, workspace_id)).fetchone()
     if found is None:
         return
@@ -149,18 +186,50 @@ def amend_receipt(conn: Connection, workspace_id: str, call_id: str, note: str) 
     rows = conn.execute(_CALL_HOLDS, (call_id, workspace_id)).fetchall()
     costs = {row[0]: row[1] for row in rows}
     for attempt in doc["attempts"]:
-        if attempt["hold_id"] in costs:
-            attempt["cost_nusd"] = costs[attempt["hold_id"]]
+        if attempt["hold_id"] not in costs:
+            continue
+        if amendment is not None and attempt["hold_id"] == amendment.hold_id:
+            _amend_attempt(attempt, costs[attempt["hold_id"]], amendment)
+        attempt["cost_nusd"] = costs[attempt["hold_id"]]
     doc["cost_nusd"] = None if None in costs.values() else sum(costs.values())
     doc["charge_nusd"] = sum(row[2] for row in rows)
     doc["charge_credits"] = sum(row[3] for row in rows)
+    doc["absorbed_nusd"] = sum(row[4] for row in rows)
+    doc["basis"] = weakest_basis(a["basis"] for a in doc["attempts"] if a["state"] != HoldState.RELEASED)
     doc["notes"] = [*doc["notes"], note]
     conn.execute(_REWRITE, (
-        _encoder.encode(doc).decode(), doc["cost_nusd"], doc["charge_credits"], call_id, workspace_id,
+        _encoder.encode(doc).decode(), doc["cost_nusd"], doc["charge_credits"], doc["basis"], call_id, workspace_id,
     ))
 
 
+def _amend_attempt(attempt: dict[str, Any], booked_nusd: int | None, amendment: Amendment) -> None:
+    attempt["correction"] = {
+        "origin": amendment.origin, "estimated_nusd": attempt["cost_nusd"], "estimated_basis": attempt["basis"],
+        "reported_nusd": amendment.reported_nusd, "at_ms": amendment.at_ms,
+    }
+    # A report above the hold is booked up to the hold: then the cost that is shown is not the provider's figure.
+    if amendment.is_actual and booked_nusd == amendment.reported_nusd:
+        attempt["basis"], attempt["maybe_billed"] = Basis.ACTUAL, False
+
+
 _ONE = "SELECT doc FROM receipt WHERE id = :id AND (:workspace IS NULL OR workspace_id = :workspace)"
+_GENERATION = """
+SELECT doc FROM receipt WHERE workspace_id = ? AND generation = ? ORDER BY +at_ms DESC LIMIT 1
+"""
+# Who carried the calls, and what they came to: credits where credits paid, else nano-USD. A call that failed over
+# counts with whoever answered.
+_USAGE = """
+SELECT carrier, sum(amount), sum(amount * (at_ms >= :day)), sum(amount * (at_ms >= :week)),
+  sum(amount * (at_ms >= :month))
+FROM (
+  SELECT at_ms, CASE WHEN funding = 'credits' THEN 'credits' WHEN provider = 'openrouter' THEN 'openrouter'
+      ELSE 'direct' END AS carrier,
+    CASE WHEN funding = 'credits' THEN charge_credits ELSE coalesce(cost_nusd, 0) END AS amount
+  FROM receipt WHERE workspace_id = :workspace AND at_ms >= :from AND at_ms < :until
+    AND (:tasks IS NULL OR task IN (SELECT value FROM json_each(:tasks)))
+    AND (:projects IS NULL OR project IN (SELECT value FROM json_each(:projects)))
+) GROUP BY carrier
+"""
 _LIST = """
 SELECT doc FROM receipt
 WHERE workspace_id = :workspace
@@ -242,6 +311,24 @@ def load_spend(
         {by: row[0], "calls": row[1], "cost_nusd": row[2], "charge_credits": row[3], "unknown_cost_calls": row[4]}
         for row in rows
     ]
+
+
+def load_generation(conn: sqlite3.Connection, workspace_id: str, ident: str) -> Mapping[str, Any] | None:
+    found = conn.execute(_GENERATION, (workspace_id, ident)).fetchone()
+    return load_receipt(conn, workspace_id, ident) if found is None else msgspec.json.decode(found[0])
+
+
+def load_usage(
+    conn: sqlite3.Connection, workspace_id: str, since: UsageSince, tasks: frozenset[str], projects: frozenset[str],
+    from_ms: int = 0, until_ms: int = 2**62,
+) -> Mapping[str, UsageSums]:
+    rows = conn.execute(_USAGE, {
+        "workspace": workspace_id, "day": since.day_ms, "week": since.week_ms, "month": since.month_ms,
+        "from": from_ms, "until": until_ms,
+        "tasks": msgspec.json.encode(sorted(tasks)).decode() if tasks else None,
+        "projects": msgspec.json.encode(sorted(projects)).decode() if projects else None,
+    })
+    return {row[0]: UsageSums(*row[1:]) for row in rows}
 
 
 def funding_of(values: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ownkey.domain.errors import StoreError
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002", "0003")
 HEAD = REVISIONS[-1]
 
 

@@ -8,18 +8,21 @@ import asyncio
 import secrets
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from ownkey.domain.errors import Unavailable
-from ownkey.domain.records import Finding, ReceiptFilter
+from ownkey.domain.records import Finding, ReceiptFilter, UsageSince, UsageSums
 from ownkey.store import receipt_rows
 from ownkey.store.answers import AnswersPart
 from ownkey.store.books import BooksPart
 from ownkey.store.caps import CapsPart
 from ownkey.store.connection import Connection, Lock, create_file, open_reader, open_writer
+from ownkey.store.connects import ConnectsPart
 from ownkey.store.credentials import CredentialsPart
 from ownkey.store.credits import CreditsPart
+from ownkey.store.late_costs import LateCostsPart
 from ownkey.store.prices import PricesPart, read_newest
 from ownkey.store.recovery import recover
 from ownkey.store.schema import migrate
@@ -30,11 +33,14 @@ from ownkey.store.workspaces import WorkspacesPart
 _INSTANCE = "SELECT id FROM instance"
 _NEW_INSTANCE = "INSERT INTO instance(only_row, id, created_at_ms) VALUES (1, ?, ?)"
 _FLAGS = "SELECT provider, model, price_version FROM overage_flag"
+_EARLY_MS = 3_600_000
+_EARLY_LIMIT = 10_000
 _PROBE = "UPDATE instance SET created_at_ms = created_at_ms WHERE only_row = 1"
 
 
 class SQLiteStore(
-    BooksPart, WorkspacesPart, TokensPart, CredentialsPart, CapsPart, CreditsPart, PricesPart, AnswersPart
+    BooksPart, WorkspacesPart, TokensPart, CredentialsPart, CapsPart, CreditsPart, PricesPart, AnswersPart,
+    ConnectsPart, LateCostsPart,
 ):
     """Satisfies every port of `gateway.ports` and `control.ports` that speaks of memory."""
 
@@ -73,10 +79,12 @@ class SQLiteStore(
             raise
         store._lock = lock
         store._writing = conn
+        store._early_usage = {}
         store.recovered_calls = recovered
         return store
 
     recovered_calls: int = 0
+    _early_usage: dict[tuple[str, int, frozenset[str], frozenset[str]], tuple[int, Mapping[str, UsageSums]]]
 
     async def close(self) -> None:
         """Take nothing more, commit what waits, give the file back. Safe to call twice."""
@@ -98,6 +106,36 @@ class SQLiteStore(
     async def load_receipt(self, workspace_id: str | None, receipt_id: str) -> Mapping[str, Any] | None:
         """The stored document, amounts as integers of nano-USD; workspace None: any (operators)."""
         return receipt_rows.load_receipt(self._near, workspace_id, receipt_id)
+
+    async def load_generation(self, workspace_id: str, ident: str) -> Mapping[str, Any] | None:
+        """The receipt of an answer: by the id that the answer carried, or by the receipt's own."""
+        return receipt_rows.load_generation(self._near, workspace_id, ident)
+
+    async def load_usage(
+        self, workspace_id: str, since: UsageSince, *, tasks: frozenset[str], projects: frozenset[str]
+    ) -> Mapping[str, UsageSums]:
+        """By who carried the calls: "openrouter", "direct", "credits". Empty sets: all tasks, all projects.
+
+        What was before the current month and week is summed once an hour: it hardly changes, and grows without end.
+        """
+        border = min(since.week_ms, since.month_ms)
+        place = (workspace_id, border, tasks, projects)
+        kept = self._early_usage.get(place)
+        if kept is None or kept[0] <= self.clock_ms():
+            early = await self._read(
+                lambda conn: receipt_rows.load_usage(conn, workspace_id, since, tasks, projects, 0, border)
+            )
+            if len(self._early_usage) >= _EARLY_LIMIT:
+                self._early_usage.clear()
+            kept = self._early_usage[place] = (self.clock_ms() + _EARLY_MS, early)
+        late = await self._read(
+            lambda conn: receipt_rows.load_usage(conn, workspace_id, since, tasks, projects, border)
+        )
+        none = UsageSums()
+        return {
+            carrier: replace(late.get(carrier, none), total=late.get(carrier, none).total + old.total)
+            for carrier in {*kept[1], *late} for old in (kept[1].get(carrier, none),)
+        }
 
     async def load_receipts(self, workspace_id: str, query: ReceiptFilter) -> Sequence[Mapping[str, Any]]:
         return await self._read(lambda conn: receipt_rows.load_receipts(conn, workspace_id, query))

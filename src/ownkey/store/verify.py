@@ -152,6 +152,14 @@ LEFT JOIN hold h ON h.id = c.hold_id AND h.workspace_id = c.workspace_id
 WHERE h.id IS NULL OR h.state = 'held' OR coalesce(h.cost_nusd, 0) + c.cost_delta_nusd < 0
   OR (h.priced AND coalesce(h.cost_nusd, 0) + c.cost_delta_nusd > max(h.bound_nusd, coalesce(h.cost_nusd, 0)))
 """
+# A lost cost is over when it is corrected or given up, and booked only by its own correction.
+_LATE_COSTS = """
+SELECT l.workspace_id, l.hold_id, l.state FROM late_cost l
+LEFT JOIN hold h ON h.id = l.hold_id AND h.workspace_id = l.workspace_id
+LEFT JOIN correction c ON c.hold_id = l.hold_id AND c.workspace_id = l.workspace_id
+WHERE h.id IS NULL OR h.state = 'held' OR h.call_id <> l.call_id
+  OR (l.state = 'booked') <> (c.origin IS 'openrouter_generation')
+"""
 _NO_RECEIPT = """
 SELECT h.workspace_id, h.call_id FROM hold h
 LEFT JOIN receipt r ON r.id = h.call_id AND r.workspace_id = h.workspace_id
@@ -253,6 +261,8 @@ def _check_holds(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
         yield Finding("hold.open", workspace, (hold,), f"still held, expired at {expires}")
     for workspace, hold in conn.execute(_CORRECTIONS):
         yield Finding("correction.range", workspace, (hold,), "moves spend outside 0 to the hold, or has none")
+    for workspace, hold, state in conn.execute(_LATE_COSTS):
+        yield Finding("late_cost.state", workspace, (hold,), f"{state}, which its hold and correction do not show")
 
 
 def _check_receipts(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:

@@ -65,6 +65,7 @@ _SET = {
 _DELETE = "UPDATE workspace SET status = 'deleted', settings_version = settings_version + 1 WHERE id = ?"
 _DELETE_DEK = "DELETE FROM dek WHERE workspace_id = ?"
 _DELETE_CREDENTIALS = "DELETE FROM credential WHERE workspace_id = ?"
+_DELETE_CONNECTS = "DELETE FROM pending_connect WHERE workspace_id = ?"
 _REVOKE_ALL = "UPDATE access_token SET revoked_at_ms = ? WHERE workspace_id = ? AND revoked_at_ms IS NULL"
 _CLOSE_INCIDENTS = "UPDATE incident SET closed_at_ms = ? WHERE workspace_id = ? AND closed_at_ms IS NULL"
 _SAVE_MEMBER = """
@@ -208,6 +209,7 @@ class WorkspacesPart(Core):
                 return False
             conn.execute(_DELETE_CREDENTIALS, (workspace_id,))
             conn.execute(_DELETE_DEK, (workspace_id,))
+            conn.execute(_DELETE_CONNECTS, (workspace_id,))
             conn.execute(_REVOKE_ALL, (at_ms, workspace_id))
             conn.execute(_CLOSE_INCIDENTS, (at_ms, workspace_id))
             conn.execute(_DELETE, (workspace_id,))

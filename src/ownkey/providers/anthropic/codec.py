@@ -4,14 +4,18 @@ from ownkey.domain.conversation import ChatRequest, Untranslatable
 from ownkey.domain.wire import EmbeddingsRequest
 from ownkey.providers.anthropic import encode
 from ownkey.providers.anthropic.events import MessagesReader
-from ownkey.providers.translated import TranslatedCodec
+from ownkey.providers.anthropic.failures import FAILURES
+from ownkey.providers.translated import Judge, TranslatedCodec
 
 
 class MessagesCodec(TranslatedCodec):
-    """`anthropic.messages`: requests into it, messages out of it."""
+    """`anthropic.messages`: requests into it, messages out of it. `judge` is the provider's way of reading an error."""
 
     wire = "anthropic.messages"
     terminator = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+    def __init__(self, judge: Judge = FAILURES.judge_error) -> None:
+        self._judge = judge
 
     def encode_chat(self, model: str, request: ChatRequest, output_limit: int) -> bytes:
         """The provider's body. Raises Untranslatable for what it cannot carry."""
@@ -27,4 +31,4 @@ class MessagesCodec(TranslatedCodec):
 
     def events(self) -> MessagesReader:
         """A reader for one answer."""
-        return MessagesReader()
+        return MessagesReader(self._judge)

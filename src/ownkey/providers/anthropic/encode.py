@@ -230,6 +230,8 @@ def _user_blocks(message: Message) -> list[Block]:
     if message.role != "tool":
         return list(_content(message.parts))
     block: Block = {"type": "tool_result", "tool_use_id": _tool_id(message.tool_call_id or "")}
+    if message.is_error:
+        block["is_error"] = True
     content = list(_content(message.parts))
     for inner in content:
         # A cache mark inside a result is the result's own: the block is what is cached.
@@ -253,7 +255,8 @@ def _assistant_blocks(message: Message) -> list[Block]:
     blocks += _content(message.parts)
     for call in message.tool_calls:
         arguments = parse_arguments(call.arguments)
-        blocks.append({"type": "tool_use", "id": _tool_id(call.id), "name": call.name, "input": arguments})
+        used = {"type": "tool_use", "id": _tool_id(call.id), "name": call.name, "input": arguments}
+        blocks.append(_cached(used, call.cache_control))
     return blocks
 
 

@@ -21,12 +21,11 @@ from ownkey.domain.conversation import (
     ToolCallStart,
     UsageReport,
 )
-from ownkey.domain.usage import Usage
 from ownkey.providers.anthropic.encode import REASONING_FORMAT
-from ownkey.providers.anthropic.failures import FAILURES
-from ownkey.providers.classify import UNREADABLE
+from ownkey.providers.anthropic.usage import read_report, took_over, usage_of
+from ownkey.providers.classify import UNREADABLE, read_error_object
 from ownkey.providers.sse import SseFrame
-from ownkey.providers.translated import AnswerReader, broken
+from ownkey.providers.translated import AnswerReader, Judge, broken
 
 _FINISH: Mapping[str, FinishReason] = {
     "end_turn": FinishReason.STOP,
@@ -36,16 +35,25 @@ _FINISH: Mapping[str, FinishReason] = {
     "model_context_window_exceeded": FinishReason.LENGTH,
     "tool_use": FinishReason.TOOL_CALLS,
     "refusal": FinishReason.CONTENT_FILTER,
+    # The provider closed a context that grew too long; the answer goes on in the next turn, as after `pause_turn`.
+    "compaction": FinishReason.STOP,
 }
 
-# Server tools without a fee of their own: what they bring is billed as input (platform.claude.com, "Web fetch tool").
-_FREE_TOOLS = frozenset({"web_fetch_requests"})
+_KNOWN = frozenset(
+    {
+        "content_block_delta", "content_block_start", "content_block_stop", "error", "message_delta",
+        "message_start", "message_stop", "ping",
+    }
+)  # fmt: skip
+
+
+_NOTHING = msgspec.Raw()
 
 
 class _Message(msgspec.Struct):
     id: str = ""
     model: str = ""
-    usage: dict[str, Any] | None = None
+    usage: msgspec.Raw = _NOTHING
     content: list[dict[str, Any]] = []
     stop_reason: str | None = None
     stop_details: dict[str, Any] | None = None
@@ -57,8 +65,7 @@ class _WireEvent(msgspec.Struct):
     message: _Message | None = None
     content_block: dict[str, Any] | None = None
     delta: dict[str, Any] | None = None
-    usage: dict[str, Any] | None = None
-    error: Any = None
+    usage: msgspec.Raw = _NOTHING
 
 
 class _Whole(_Message):
@@ -66,7 +73,12 @@ class _Whole(_Message):
     error: Any = None
 
 
+class _Typed(msgspec.Struct):
+    type: str
+
+
 _EVENTS = msgspec.json.Decoder(_WireEvent)
+_TYPES = msgspec.json.Decoder(_Typed)
 _WHOLE = msgspec.json.Decoder(_Whole)
 
 
@@ -85,10 +97,11 @@ class _Block:
 
 
 class MessagesReader(AnswerReader):
-    """Reads one stream of the Messages API."""
+    """Reads one stream of the Messages API. `judge` reads an error inside an answer as its provider means it."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, judge: Judge) -> None:
+        super().__init__(judge)
+        self._opening: Started | None = None
         self._blocks: dict[int, _Block] = {}
         self._usage: dict[str, Any] = {}
         self._started = False
@@ -99,14 +112,19 @@ class MessagesReader(AnswerReader):
     def read_frame(self, frame: SseFrame) -> Sequence[Event]:
         """The events of one frame. The cut tail of an answer that is whole already takes nothing from it."""
         if frame.data is None:
-            return ()
+            return self._read_bare(frame)
+        if frame.data == b"[DONE]":
+            # OpenRouter's own end; it makes nothing whole that is not.
+            return self._fail_or_ignore(broken("stream ended early"))
         try:
             event = _EVENTS.decode(frame.data)
         except UNREADABLE:
-            if frame.partial and self.seen.complete:
+            if _is_of_another_type(frame.data):
                 return ()
-            return self._fail(broken("stream cut" if frame.partial else "malformed event"))
-        return self._read(event)
+            return self._fail_or_ignore(broken("stream cut" if frame.partial else "malformed event"))
+        if event.type == "error":
+            return self._named(self._fail(self._judge(read_error_object(frame.data))))
+        return self._named(self._read(event))
 
     def read_whole(self, body: bytes) -> Sequence[Event]:
         """The events of a whole answer."""
@@ -115,10 +133,10 @@ class MessagesReader(AnswerReader):
         except UNREADABLE:
             return self._fail(broken("malformed body"))
         if whole.type == "error" or whole.error is not None:
-            return self._fail(FAILURES.judge_error(whole.error))
+            return self._fail(self._judge(read_error_object(body)))
         if whole.type != "message" or whole.stop_reason is None:
             return self._fail(broken("body without an answer"))
-        events = self._start(whole)
+        events = self._named(self._start(whole))
         self.seen.ended = True
         return events
 
@@ -135,31 +153,42 @@ class MessagesReader(AnswerReader):
             case "message_delta":
                 return self._finish(event.delta or {}, event.usage)
             case "message_stop":
-                self.seen.ended = self.seen.complete
-                return () if self.seen.complete else self._fail(broken("stream ended early"))
-            case "error":
-                return self._fail(FAILURES.judge_error(event.error))
+                return (*self._report_late(event.usage), *self._end())
             case _:
                 return ()
+
+    def _named(self, events: Sequence[Event]) -> Sequence[Event]:
+        """The start of an answer is told with its first piece: only then it is known which model answers."""
+        if not events or self._opening is None:
+            return events
+        started = Started(self._opening.id, self.seen.model or self._opening.model)
+        self._opening = None
+        return (started, *events)
+
+    def _end(self) -> Sequence[Event]:
+        self.seen.ended = self.seen.complete
+        return () if self.seen.complete else self._fail(broken("stream ended early"))
 
     def _start(self, message: _Message) -> Sequence[Event]:
         """A second start before any content repeats the first; after content it is another answer spliced in,
         whose blocks would be taken for parts of the one before."""
         if self._started and (self._blocks or self.seen.content):
             return self._fail(broken("answer restarted"))
-        repeated = self._started
-        self._started = True
+        if not self._started:
+            self._started = True
+            self._opening = Started(message.id, message.model)
         self.seen.response_id = message.id or None
         self.seen.model = message.model or None
         self._usage = {}
-        self._report(message.usage)
-        events: list[Event] = [] if repeated else [Started(message.id, message.model)]
+        self._report(message.usage, final=message.stop_reason is not None)
+        events: list[Event] = []
         # An answer that continues the provider's own tool loop may come whole in its first event.
         for position, block in enumerate(message.content):
             events += self._open(position, block)
             events += self._close(position)
         if message.stop_reason is not None:
-            events += self._finish({"stop_reason": message.stop_reason, "stop_details": message.stop_details}, None)
+            details = {"stop_reason": message.stop_reason, "stop_details": message.stop_details}
+            events += self._finish(details, _NOTHING)
         return events
 
     def _open(self, index: int, block: dict[str, Any]) -> Sequence[Event]:
@@ -189,7 +218,7 @@ class MessagesReader(AnswerReader):
             case "fallback":
                 # Another model answers from here on, and is what the answer costs.
                 served = block.get("to")
-                self.seen.model = (_string(served, "model") if isinstance(served, dict) else "") or self.seen.model
+                self._hand_over(_string(served, "model") if isinstance(served, dict) else None)
                 return ()
             case _:
                 # Server tools and their results are the provider's own business; the text quotes them.
@@ -236,8 +265,12 @@ class MessagesReader(AnswerReader):
             return (Annotations(items),)
         return ()
 
-    def _finish(self, delta: dict[str, Any], usage: dict[str, Any] | None) -> Sequence[Event]:
-        self._report(usage)
+    def _hand_over(self, model: str | None) -> None:
+        if model:
+            self.seen.model = self.seen.took_over = model
+
+    def _finish(self, delta: dict[str, Any], usage: msgspec.Raw) -> Sequence[Event]:
+        self._report(usage, final=True)
         native = delta.get("stop_reason")
         if not isinstance(native, str):
             return ()
@@ -277,46 +310,28 @@ class MessagesReader(AnswerReader):
         self._thought_count += 1
         return self._thought_count - 1
 
-    def _report(self, usage: dict[str, Any] | None) -> None:
+    def _report(self, usage: msgspec.Raw, *, final: bool) -> bool:
         """Reports are cumulative: the last value of each counter holds, one that is missing keeps its own."""
-        if usage is None:
-            return
-        self._usage |= {name: value for name, value in usage.items() if value is not None}
+        stated = read_report(usage, final=final)
+        if not stated:
+            return False
+        self._usage |= stated
         self.seen.usage = usage_of(self._usage)
+        self._hand_over(took_over(self._usage))
+        return True
+
+    def _report_late(self, usage: msgspec.Raw) -> Sequence[Event]:
+        """The very last event may still say what the answer cost."""
+        reported = self._report(usage, final=True)
+        return (UsageReport(self.seen.usage),) if reported and self.seen.usage is not None else ()
 
 
-def usage_of(report: Mapping[str, Any]) -> Usage:
-    """Anthropic's counters in disjoint classes: its input excludes the cache, its output includes thinking."""
-    split = report.get("cache_creation")
-    split = split if isinstance(split, dict) else {}
-    hour = _count(split, "ephemeral_1h_input_tokens")
-    written = _count(split, "ephemeral_5m_input_tokens") + hour
-    if isinstance(report.get("cache_creation_input_tokens"), int):
-        written = _count(report, "cache_creation_input_tokens")
-    hour = min(hour, written)
-    output = _count(report, "output_tokens")
-    details = report.get("output_tokens_details")
-    thinking = min(_count(details, "thinking_tokens"), output) if isinstance(details, dict) else 0
-    tools = report.get("server_tool_use")
-    tools = tools if isinstance(tools, dict) else {}
-    return Usage(
-        input=_count(report, "input_tokens"),
-        cache_read=_count(report, "cache_read_input_tokens"),
-        cache_write_5m=written - hour,
-        cache_write_1h=hour,
-        output=output - thinking,
-        reasoning=thinking,
-        units=tuple(
-            (name.removesuffix("_requests"), _count(tools, name))
-            for name in sorted(tools)
-            if name.endswith("_requests") and name not in _FREE_TOOLS and _count(tools, name)
-        ),
-    )
-
-
-def _count(counters: Mapping[str, Any], name: str) -> int:
-    value = counters.get(name)
-    return value if isinstance(value, int) and value > 0 else 0
+def _is_of_another_type(data: bytes) -> bool:
+    """Whether an event is of a type that is newer than this code: it may look as it likes."""
+    try:
+        return _TYPES.decode(data).type not in _KNOWN
+    except UNREADABLE:
+        return False
 
 
 def _string(fields: Mapping[str, Any], name: str) -> str:

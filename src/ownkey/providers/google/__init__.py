@@ -19,10 +19,9 @@ class _Wired(Protocol):
 
 
 class GoogleProvider:
-    """The Gemini API at generativelanguage.googleapis.com.
+    """The Gemini API at generativelanguage.googleapis.com. Everything that it serves is translated.
 
-    `embeddings` is kept apart from `codec`: Google's vectors fit no other provider's, so that no dialect's call
-    may reach them by chance.
+    Whether embeddings may go here is the product's decision (`direct_embeddings`), not this codec's.
     """
 
     id = "google"
@@ -33,7 +32,7 @@ class GoogleProvider:
 
     def __init__(self) -> None:
         self._generate = GenerateCodec()
-        self.embeddings = EmbeddingsCodec()
+        self._embeddings = EmbeddingsCodec()
 
     def stops_billing(self, model: str) -> bool:
         """Google goes on, and bills (OpenRouter docs, "Streaming")."""
@@ -41,11 +40,15 @@ class GoogleProvider:
 
     def codec(
         self, dialect: str, endpoint: Endpoint
-    ) -> tuple[GenerateCodec, Literal["passthrough", "translated"]] | None:
-        """Both chat dialects are translated."""
-        if dialect in ("openai", "openrouter") and endpoint == "chat":
-            return self._generate, "translated"
-        return None
+    ) -> tuple[GenerateCodec | EmbeddingsCodec, Literal["passthrough", "translated"]] | None:
+        """Every dialect's conversations are translated, and OpenAI's embeddings; responses are not."""
+        match endpoint:
+            case "chat" | "messages":
+                return self._generate, "translated"
+            case "embeddings":
+                return self._embeddings, "translated"
+            case _:
+                return None
 
     def request(
         self,
@@ -57,13 +60,14 @@ class GoogleProvider:
         credential: Secret,
         headers: Mapping[str, str],
     ) -> UpstreamRequest:
-        """One call. The key goes into a header, never into the URL, which errors quote."""
+        """One call. The key goes into a header, never into the URL, which errors quote; no header of a caller's or
+        of the product's means anything here."""
         if codec.wire == EmbeddingsCodec.wire:
             action = "batchEmbedContents"
         else:
             action = "streamGenerateContent?alt=sse" if stream else "generateContent"
         path = f"/models/{quote(model.removeprefix('models/'), safe='')}:{action}"
-        return json_post(origin, path, body, stream, credential, headers, "x-goog-api-key")
+        return json_post(origin, path, body, stream, credential, {}, "x-goog-api-key")
 
     def decode_failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """Classify an answer whose status is not 200. Never raises."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from ownkey.domain.conversation import ChatRequest, Event, Failed, Started, Untranslatable, UsageReport
+from ownkey.domain.conversation import ChatRequest, Embedded, Event, Failed, Started, Untranslatable, UsageReport
 from ownkey.domain.wire import EmbeddingsRequest, Seen
 from ownkey.providers.classify import UNREADABLE, read_error_object
 from ownkey.providers.google.events import GenerateReader
@@ -13,9 +13,11 @@ from ownkey.providers.google.failures import FAILURES
 from ownkey.providers.google.usage import usage_of
 from ownkey.providers.translated import TranslatedCodec, broken
 
+MAX_TEXTS = 100
+
 
 class _Vector(msgspec.Struct):
-    values: list[float]
+    values: tuple[float, ...]
 
 
 class _Answer(msgspec.Struct, rename="camel"):
@@ -35,6 +37,8 @@ class EmbeddingsCodec(TranslatedCodec):
     def encode_embeddings(self, model: str, request: EmbeddingsRequest) -> bytes:
         """The provider's body. Raises Untranslatable for token lists, which only OpenAI's tokenizer could read."""
         name = model if model.startswith("models/") else f"models/{model}"
+        if len(request.inputs) > MAX_TEXTS:
+            raise Untranslatable("input", f"Gemini embeds at most {MAX_TEXTS} texts at once")
         requests = []
         for text in request.inputs:
             if not isinstance(text, str):
@@ -60,14 +64,6 @@ class EmbeddingsCodec(TranslatedCodec):
         return GenerateReader()
 
     def decode_whole(self, body: bytes) -> tuple[Seen, Sequence[Event]]:
-        """What it used: vectors are no events."""
-        seen = self.decode_embeddings(body)[0]
-        if seen.failure is not None:
-            return seen, (Failed(seen.failure),)
-        usage = () if seen.usage is None else (UsageReport(seen.usage),)
-        return seen, (Started("", ""), *usage)
-
-    def decode_embeddings(self, body: bytes) -> tuple[Seen, Sequence[Sequence[float]]]:
         """The vectors in the order of the texts. Usage is not always told (recorded): then it is None."""
         seen = Seen(ended=True)
         try:
@@ -78,9 +74,13 @@ class EmbeddingsCodec(TranslatedCodec):
                 seen.failure = FAILURES.judge_error(document["error"])
             else:
                 seen.failure = broken("malformed body")
-            return seen, ()
-        seen.complete = True
-        seen.content = bool(answer.embeddings)
+            return seen, (Failed(seen.failure),)
+        if not answer.embeddings:
+            seen.failure = broken("answer without embeddings")
+            return seen, (Failed(seen.failure),)
+        seen.complete = seen.content = True
         if answer.usage_metadata is not None:
             seen.usage = usage_of(answer.usage_metadata)
-        return seen, [vector.values for vector in answer.embeddings]
+        vectors = Embedded(tuple(vector.values for vector in answer.embeddings))
+        usage = () if seen.usage is None else (UsageReport(seen.usage),)
+        return seen, (Started("", ""), vectors, *usage)

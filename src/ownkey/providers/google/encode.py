@@ -28,9 +28,9 @@ from ownkey.providers.google.schema import reduce_schema
 from ownkey.providers.translation import (
     EFFORT_SHARE,
     Reasoning,
-    all_parts,
     collect_reasoning,
     hints_left_behind,
+    is_cache_marked,
     parse_arguments,
     refuse_unknown,
     split_system,
@@ -67,12 +67,7 @@ def encode_chat(model: str, request: ChatRequest, output_limit: int) -> bytes:
 def dropped_hints(request: ChatRequest) -> tuple[str, ...]:
     """What a translation of this request leaves behind, because no answer depends on it."""
     left = hints_left_behind(request)
-    marked = any(getattr(part, "cache_control", None) is not None for part in all_parts(request))
-    if (
-        marked
-        or request.rest.get("cache_control") is not None
-        or any(tool.cache_control is not None for tool in request.tools)
-    ):
+    if is_cache_marked(request) or request.rest.get("cache_control") is not None:
         left.append("cache_control")
     return tuple(left)
 
@@ -285,7 +280,7 @@ def _function_response(message: Message, names: Mapping[str, str], generation: G
     if not name:
         raise Untranslatable("messages[].tool_call_id", "the history has no such call")
     text = "".join(part.text for part in message.parts if isinstance(part, Text))
-    response: dict[str, Any] = {"name": name, "response": {"output": text}}
+    response: dict[str, Any] = {"name": name, "response": {"error" if message.is_error else "output": text}}
     if call_id:
         response["id"] = call_id
     media = [part for part in _content(message.parts) if "text" not in part]

@@ -46,6 +46,8 @@ _WITHHELD = frozenset(
         "MODEL_ARMOR",
     }
 )
+# Reasons that end an answer at a limit of tokens, its own or the request's.
+_CUT_OFF = frozenset({"MAX_TOKENS", "CONTINUATION"})
 # Reasons that end an answer because the model's output cannot be used.
 _UNUSABLE = frozenset(
     {
@@ -103,7 +105,7 @@ class GenerateReader(AnswerReader):
     """Reads one answer of generateContent or streamGenerateContent."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(FAILURES.judge_error)
         self._started = False
         self._usage: dict[str, Any] = {}
         self._calls = 0
@@ -114,10 +116,10 @@ class GenerateReader(AnswerReader):
 
     def read_frame(self, frame: SseFrame) -> Sequence[Event]:
         """The events of one frame."""
-        if frame.raw.lstrip(_BLANK)[:1] in (b"{", b"["):
+        if frame.data is None or frame.raw.lstrip(_BLANK)[:1] in (b"{", b"["):
             # An overloaded model has answered with bare, pretty-printed JSON in the middle of a stream.
-            return self._read_error(frame.raw.partition(b"\ndata:")[0], "malformed event")
-        return () if frame.data is None else self._read_json(frame.data, frame.partial)
+            return self._read_bare(frame)
+        return self._read_json(frame.data, frame.partial)
 
     def read_whole(self, body: bytes) -> Sequence[Event]:
         """The events of a whole answer."""
@@ -129,18 +131,13 @@ class GenerateReader(AnswerReader):
         try:
             chunk = _CHUNKS.decode(data)
         except UNREADABLE:
-            if partial and self.seen.complete:
-                return ()
-            return self._read_error(data, "stream cut" if partial else "malformed event")
+            document = read_error_object(data)
+            if document is not None and "error" in document:
+                return self._fail(self._judge(document["error"]))
+            return self._fail_or_ignore(broken("stream cut" if partial else "malformed event"))
         if chunk.error is not None:
-            return self._fail(FAILURES.judge_error(chunk.error))
+            return self._fail(self._judge(chunk.error))
         return self._read(chunk)
-
-    def _read_error(self, data: bytes, otherwise: str) -> Sequence[Event]:
-        document = read_error_object(data)
-        if document is not None and "error" in document:
-            return self._fail(FAILURES.judge_error(document["error"]))
-        return self._fail(broken(otherwise))
 
     def _read(self, chunk: _Chunk) -> Sequence[Event]:
         events: list[Event] = []
@@ -176,9 +173,10 @@ class GenerateReader(AnswerReader):
             return events
         events += self._close_call()
         if native in _UNUSABLE:
+            self.seen.complete = True  # What it used is told with it, and is billed.
             said = candidate.finish_message or "The model's output could not be used."
             return (*events, *self._fail(Failure(FailureClass.BAD_OUTPUT, f"200 {native}", said, 200)))
-        if native == "MAX_TOKENS":
+        if native in _CUT_OFF:
             reason = FinishReason.LENGTH
         elif native in _WITHHELD:
             reason = FinishReason.CONTENT_FILTER
@@ -186,6 +184,8 @@ class GenerateReader(AnswerReader):
                 events.append(RefusalDelta(candidate.finish_message))
         else:
             reason = FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
+        if self.seen.finish_reason == reason.value:
+            return events  # Some models repeat it on every chunk; an answer finishes once.
         return (*events, self._finished(reason, native))
 
     def _part(self, part: _Part) -> Sequence[Event]:

@@ -8,46 +8,107 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ownkey.domain.failures import FailureClass
-from ownkey.providers.classify import ErrorFacts, FailureTable, Rule, seconds_ms, text_of
+from ownkey.providers.classify import ErrorFacts, Evidence, FailureTable, Rule, seconds_ms, text_of
 
 _BAD_REQUEST = frozenset({400})
 _TOO_MANY = frozenset({429})
 
+# Quotas of a day end at midnight on Google's own clocks (ai.google.dev, "Rate limits").
+_QUOTA_ZONE = "America/Los_Angeles"
+
+# The HTTP status of each status word (google.rpc.Code), for errors inside a stream that leave the number out.
+STATUS_OF_WORD: Mapping[str, int] = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ABORTED": 409,
+    "ALREADY_EXISTS": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNKNOWN": 500,
+    "DATA_LOSS": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+
 RULES = (
+    # A bad key is a 400 here.
     Rule(
-        "google.bad_key",
-        FailureClass.AUTH,
-        codes=frozenset({"API_KEY_INVALID", "API_KEY_SERVICE_BLOCKED", "API_KEY_EXPIRED", "SERVICE_DISABLED"}),
+        "google.bad_key", FailureClass.AUTH, codes=frozenset({"API_KEY_INVALID"}), evidence=Evidence.RECORDED
     ),
-    Rule("google.unauthenticated", FailureClass.AUTH, codes=frozenset({"UNAUTHENTICATED"})),
-    Rule("google.permission", FailureClass.AUTH, codes=frozenset({"PERMISSION_DENIED"})),
+    Rule(
+        "google.blocked_key",
+        FailureClass.AUTH,
+        codes=frozenset({"API_KEY_SERVICE_BLOCKED", "API_KEY_EXPIRED", "SERVICE_DISABLED"}),
+        evidence=Evidence.DOCUMENTED,
+    ),
+    Rule(
+        "google.unauthenticated",
+        FailureClass.AUTH,
+        codes=frozenset({"UNAUTHENTICATED"}),
+        evidence=Evidence.REPORTED,
+    ),
+    Rule(
+        "google.permission", FailureClass.AUTH, codes=frozenset({"PERMISSION_DENIED"}), evidence=Evidence.REPORTED
+    ),
     Rule(
         "google.daily_quota",
         FailureClass.FUNDS,
         statuses=_TOO_MANY,
         marks=frozenset({"per_day"}),
         signal="RESOURCE_EXHAUSTED per day",
+        resets_daily=_QUOTA_ZONE,
+        evidence=Evidence.REPORTED,
     ),
-    Rule("google.minute_quota", FailureClass.RATE_LIMIT, statuses=_TOO_MANY, marks=frozenset({"per_minute"})),
-    Rule("google.stated_wait", FailureClass.RATE_LIMIT, statuses=_TOO_MANY, marks=frozenset({"wait"})),
-    Rule("google.quota", FailureClass.FUNDS, statuses=_TOO_MANY),
+    Rule(
+        "google.minute_quota",
+        FailureClass.RATE_LIMIT,
+        statuses=_TOO_MANY,
+        marks=frozenset({"per_minute"}),
+        evidence=Evidence.RECORDED,
+    ),
+    Rule(
+        "google.stated_wait",
+        FailureClass.RATE_LIMIT,
+        statuses=_TOO_MANY,
+        marks=frozenset({"wait"}),
+        evidence=Evidence.DOCUMENTED,
+    ),
     Rule(
         "google.billing",
         FailureClass.FUNDS,
         codes=frozenset({"FAILED_PRECONDITION"}),
         phrases=("billing",),
         signal="FAILED_PRECONDITION billing",
+        evidence=Evidence.DOCUMENTED,
     ),
-    Rule("google.precondition", FailureClass.AUTH, codes=frozenset({"FAILED_PRECONDITION"})),
-    Rule("google.model_missing", FailureClass.MODEL_MISSING, codes=frozenset({"NOT_FOUND"})),
-    Rule("google.model_missing_status", FailureClass.MODEL_MISSING, statuses=frozenset({404})),
+    Rule(
+        "google.precondition",
+        FailureClass.AUTH,
+        codes=frozenset({"FAILED_PRECONDITION"}),
+        evidence=Evidence.DOCUMENTED,
+    ),
+    Rule(
+        "google.model_missing",
+        FailureClass.MODEL_MISSING,
+        codes=frozenset({"NOT_FOUND"}),
+        evidence=Evidence.RECORDED,
+    ),
     Rule(
         "google.too_long",
         FailureClass.TOO_LONG,
         statuses=_BAD_REQUEST,
         phrases=("input token count", "exceeds the maximum number of tokens", "request payload size exceeds"),
         signal="input token count exceeds the maximum",
+        evidence=Evidence.REPORTED,
     ),
+    # No wait is stated and no minute is named: what is used up does not come back by waiting.
+    Rule("google.quota", FailureClass.FUNDS, statuses=_TOO_MANY, evidence=Evidence.REPORTED),
+    Rule("google.model_missing_status", FailureClass.MODEL_MISSING, statuses=frozenset({404})),
     Rule("google.too_large", FailureClass.TOO_LONG, statuses=frozenset({413}), signal="request too large"),
 )
 
@@ -55,7 +116,7 @@ RULES = (
 def read_facts(status: int, headers: Mapping[str, str], error: object) -> ErrorFacts:
     """What an `error` says. Never raises, whatever it holds."""
     fields: Mapping[str, Any] = error if isinstance(error, dict) else {}
-    stated = fields.get("code")
+    number, word = fields.get("code"), text_of(fields.get("status"))
     details = list(_details(fields))
     reasons = tuple(text_of(detail.get("reason")) for detail in details if _is(detail, "ErrorInfo"))
     wait = next((seconds_ms(detail.get("retryDelay")) for detail in details if _is(detail, "RetryInfo")), None)
@@ -68,8 +129,8 @@ def read_facts(status: int, headers: Mapping[str, str], error: object) -> ErrorF
     return ErrorFacts(
         status=status,
         message=text_of(fields.get("message")),
-        codes=tuple(code for code in (*reasons, text_of(fields.get("status"))) if code),
-        stated=stated if isinstance(stated, int) else None,
+        codes=tuple(code for code in (*reasons, word) if code),
+        stated=number if isinstance(number, int) and 400 <= number < 600 else STATUS_OF_WORD.get(word),
         marks=frozenset(name for name, found in marks.items() if found),
         retry_after_ms=wait,
         headers=headers,

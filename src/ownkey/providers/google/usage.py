@@ -13,17 +13,21 @@ def usage_of(report: Mapping[str, Any]) -> Usage:
     """
     prompt = _count(report, "promptTokenCount")
     cached = min(_count(report, "cachedContentTokenCount"), prompt)
-    fresh_audio = _modality(report, "promptTokensDetails", "AUDIO") - _modality(report, "cacheTokensDetails", "AUDIO")
-    audio_input = min(max(fresh_audio, 0), prompt - cached)
+    cached_audio = min(_modality(report, "cacheTokensDetails", "AUDIO"), cached)
+    fresh_audio = _modality(report, "promptTokensDetails", "AUDIO") - cached_audio
+    tools = _count(report, "toolUsePromptTokenCount")
+    tools_audio = min(_modality(report, "toolUsePromptTokensDetails", "AUDIO"), tools)
+    prompt_audio = min(max(fresh_audio, 0), prompt - cached)
     output = _count(report, "candidatesTokenCount")
     audio_output = min(_modality(report, "candidatesTokensDetails", "AUDIO"), output)
     return Usage(
-        input=prompt - cached - audio_input + _count(report, "toolUsePromptTokenCount"),
-        cache_read=cached,
+        input=prompt - cached - prompt_audio + tools - tools_audio,
+        cache_read=cached - cached_audio,
         output=output - audio_output,
         reasoning=_count(report, "thoughtsTokenCount"),
-        audio_input=audio_input,
+        audio_input=prompt_audio + tools_audio,
         audio_output=audio_output,
+        audio_cache_read=cached_audio,
     )
 
 

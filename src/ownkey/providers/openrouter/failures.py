@@ -1,4 +1,9 @@
-"""OpenRouter's failures as rules: stable codes and error types first, then metadata, messages and statuses."""
+"""OpenRouter's failures as rules: stable codes and error types first, then metadata, messages and statuses.
+
+Sources: openrouter.ai/docs, "Errors" and "Limits"; the error types of its OpenAPI description; public issues; recorded
+answers. The same table judges statuses, errors inside a 200 and the chunks and events of all its dialects; under
+`/messages` they come in Anthropic's envelope.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,12 +11,62 @@ from typing import Any
 import msgspec
 
 from ownkey.domain.failures import FailureClass
-from ownkey.providers.classify import ErrorFacts, FailureTable, Rule, read_error_object, seconds_ms, text_of
+from ownkey.providers.anthropic.failures import STATUS_OF_TYPE
+from ownkey.providers.classify import (
+    ErrorFacts,
+    Evidence,
+    FailureTable,
+    Rule,
+    read_error_object,
+    seconds_ms,
+    stated_time_ms,
+    text_of,
+)
 
 NO_ENDPOINTS = "no_endpoints"
 _NO_ENDPOINTS_TEXT = (
     "No endpoint of this model fits the OpenRouter account's privacy, region or routing settings."
 )
+
+# The status of each canonical error type, for errors inside an answer that carry no number.
+STATUS_OF_ERROR_TYPE: Mapping[str, int] = {
+    "context_length_exceeded": 400,
+    "max_tokens_exceeded": 400,
+    "token_limit_exceeded": 400,
+    "string_too_long": 400,
+    "invalid_request": 400,
+    "invalid_prompt": 400,
+    "invalid_image": 400,
+    "image_too_large": 400,
+    "image_too_small": 400,
+    "unsupported_image_format": 400,
+    "image_not_found": 400,
+    "image_download_failed": 400,
+    "authentication": 401,
+    "payment_required": 402,
+    "permission_denied": 403,
+    "content_policy_violation": 403,
+    "not_found": 404,
+    "precondition_failed": 412,
+    "payload_too_large": 413,
+    "unprocessable": 422,
+    "rate_limit_exceeded": 429,
+    "server": 500,
+    "provider_unavailable": 502,
+    "provider_overloaded": 503,
+    "timeout": 504,
+}
+
+# What a response says of the request in its own `error` (OpenAPI, ResponsesErrorField), in OpenAI's words.
+_STATUS_OF_RESPONSES_CODE = dict.fromkeys(
+    (
+        "data_residency_mismatch", "empty_image_file", "failed_to_download_image", "image_file_not_found",
+        "image_file_too_large", "image_parse_error", "invalid_base64_image", "invalid_image_format",
+        "invalid_image_mode", "invalid_image_url", "unsupported_image_media_type",
+    ),
+    400,
+)
+_STATUS_OF_CODE = {**STATUS_OF_ERROR_TYPE, **_STATUS_OF_RESPONSES_CODE}
 
 RULES = (
     # Money in flight, not money spent: the only 402 that passes by waiting.
@@ -21,7 +76,9 @@ RULES = (
         statuses=frozenset({402}),
         marks=frozenset({"limit_source:openrouter_in_flight_budget"}),
         signal="in_flight_budget",
+        evidence=Evidence.DOCUMENTED,
     ),
+    # Words before the codes of a 402, whose class they share: they say that a smaller call may pass.
     Rule(
         "openrouter.can_only_afford",
         FailureClass.FUNDS,
@@ -29,6 +86,7 @@ RULES = (
         phrases=("can only afford",),
         spares_credential=True,
         signal="can_only_afford",
+        evidence=Evidence.REPORTED,
     ),
     Rule(
         "openrouter.budget",
@@ -36,19 +94,19 @@ RULES = (
         statuses=frozenset({402, 403}),
         marks=frozenset({"limit_source"}),
         signal="budget",
+        evidence=Evidence.REPORTED,
     ),
     Rule(
-        "openrouter.key_limit",
+        "openrouter.payment_required",
         FailureClass.FUNDS,
-        statuses=frozenset({403}),
-        phrases=("key limit exceeded",),
-        signal="key_limit",
+        codes=frozenset({"payment_required"}),
+        evidence=Evidence.DOCUMENTED,
     ),
-    Rule("openrouter.payment_required", FailureClass.FUNDS, codes=frozenset({"payment_required"})),
     Rule(
         "openrouter.model_missing",
         FailureClass.MODEL_MISSING,
         codes=frozenset({"model_not_found", "model_deprecated"}),
+        evidence=Evidence.DOCUMENTED,
     ),
     Rule(
         "openrouter.restricted",
@@ -56,6 +114,7 @@ RULES = (
         codes=frozenset({"privacy_restricted", "region_restricted", "constraint_filtered"}),
         signal=NO_ENDPOINTS,
         text=_NO_ENDPOINTS_TEXT,
+        evidence=Evidence.DOCUMENTED,
     ),
     Rule(
         "openrouter.moderation",
@@ -63,23 +122,70 @@ RULES = (
         statuses=frozenset({403}),
         marks=frozenset({"reasons"}),
         signal="moderation",
+        evidence=Evidence.DOCUMENTED,
     ),
     Rule(
         "openrouter.policy",
         FailureClass.POLICY,
-        codes=frozenset({"content_policy_violation", "invalid_prompt", "refusal"}),
+        codes=frozenset(
+            {
+                "content_policy_violation",
+                "invalid_prompt",
+                "refusal",
+                "image_content_policy_violation",
+                "bio_policy",
+                "cyber_policy",
+                "misalignment_policy_violation",
+            }
+        ),
+        evidence=Evidence.DOCUMENTED,
     ),
     Rule(
         "openrouter.too_long",
         FailureClass.TOO_LONG,
-        codes=frozenset({"context_length_exceeded", "token_limit_exceeded"}),
+        codes=frozenset(
+            {"context_length_exceeded", "token_limit_exceeded", "string_too_long", "payload_too_large"}
+        ),
+        evidence=Evidence.DOCUMENTED,
     ),
-    Rule("openrouter.rate_limited", FailureClass.RATE_LIMIT, codes=frozenset({"rate_limit_exceeded"})),
-    Rule("openrouter.authentication", FailureClass.AUTH, codes=frozenset({"authentication"})),
+    Rule(
+        "openrouter.rate_limited",
+        FailureClass.RATE_LIMIT,
+        codes=frozenset({"rate_limit_exceeded", "capacity_exhausted"}),
+        evidence=Evidence.DOCUMENTED,
+    ),
+    Rule(
+        "openrouter.authentication",
+        FailureClass.AUTH,
+        codes=frozenset({"authentication"}),
+        evidence=Evidence.DOCUMENTED,
+    ),
     Rule(
         "openrouter.unavailable",
         FailureClass.OVERLOAD,
         codes=frozenset({"provider_overloaded", "provider_unavailable", "server", "timeout"}),
+        evidence=Evidence.DOCUMENTED,
+    ),
+    Rule(
+        "openrouter.retryable",
+        FailureClass.OVERLOAD,
+        statuses=frozenset({400, 404}),
+        marks=frozenset({"retryable"}),
+        signal="availability",
+    ),
+    Rule(
+        "openrouter.too_large",
+        FailureClass.TOO_LONG,
+        types=frozenset({"request_too_large"}),
+        evidence=Evidence.REPORTED,
+    ),
+    Rule(
+        "openrouter.key_limit",
+        FailureClass.FUNDS,
+        statuses=frozenset({403}),
+        phrases=("key limit exceeded",),
+        signal="key_limit",
+        evidence=Evidence.REPORTED,
     ),
     # The texts of the providers behind OpenRouter, quoted in `metadata.raw`.
     Rule(
@@ -94,6 +200,7 @@ RULES = (
             "input token count",
         ),
         signal="context_length_exceeded",
+        evidence=Evidence.REPORTED,
     ),
     Rule(
         "openrouter.invalid_model",
@@ -101,6 +208,7 @@ RULES = (
         statuses=frozenset({400}),
         phrases=("is not a valid model",),
         signal="model_not_found",
+        evidence=Evidence.REPORTED,
     ),
     Rule(
         "openrouter.no_endpoints",
@@ -109,6 +217,7 @@ RULES = (
         phrases=("no endpoints", "no allowed providers"),
         signal=NO_ENDPOINTS,
         text=_NO_ENDPOINTS_TEXT,
+        evidence=Evidence.DOCUMENTED,
     ),
     Rule(
         "openrouter.not_found",
@@ -116,10 +225,17 @@ RULES = (
         statuses=frozenset({404}),
         signal="model_not_found",
     ),
-    Rule("openrouter.auth", FailureClass.AUTH, statuses=frozenset({401})),
-    Rule("openrouter.funds", FailureClass.FUNDS, statuses=frozenset({402})),
-    Rule("openrouter.rate_limit", FailureClass.RATE_LIMIT, statuses=frozenset({429})),
-    Rule("openrouter.overload", FailureClass.OVERLOAD, statuses=frozenset({408, *range(500, 600)})),
+    Rule("openrouter.auth", FailureClass.AUTH, statuses=frozenset({401}), evidence=Evidence.REPORTED),
+    Rule("openrouter.funds", FailureClass.FUNDS, statuses=frozenset({402}), evidence=Evidence.REPORTED),
+    Rule(
+        "openrouter.rate_limit", FailureClass.RATE_LIMIT, statuses=frozenset({429}), evidence=Evidence.RECORDED
+    ),
+    Rule(
+        "openrouter.overload",
+        FailureClass.OVERLOAD,
+        statuses=frozenset({408, *range(500, 600)}),
+        evidence=Evidence.DOCUMENTED,
+    ),
 )
 
 
@@ -136,18 +252,20 @@ def read_facts(status: int, headers: Mapping[str, str], error: object) -> ErrorF
     availability = _object(error.get("availability")) or _object(metadata.get("availability"))
     code = error.get("code")
     words = (error.get("error_type"), metadata.get("error_type"), availability.get("code"), code)
+    codes = tuple(word for word in words if isinstance(word, str) and word and not word.isdigit())
     raw_text, raw_message = _read_raw(metadata.get("raw"))
-    message = text_of(error.get("message"))
+    message, kind = text_of(error.get("message")), text_of(error.get("type"))
     return ErrorFacts(
         status=status,
         message=_shown(message, raw_message, text_of(metadata.get("provider_name"))),
-        codes=tuple(word for word in words if isinstance(word, str) and word and not word.isdigit()),
-        type=text_of(error.get("type")),
+        codes=codes,
+        type="" if kind == "error" else kind,  # An event's own name, where it is the error itself.
         param=text_of(error.get("param")) or None,
-        stated=_stated_status(code) or _stated_status(error.get("http_status")),
+        stated=_stated_status(code) or _stated_status(error.get("http_status")) or _implied_status(codes, kind),
         haystack=f"{message}\n{raw_text}",
-        marks=_marks(metadata),
+        marks=_marks(metadata, availability),
         retry_after_ms=seconds_ms(availability.get("retry_after")),
+        resets_at_ms=stated_time_ms(metadata.get("resets_at")),
         headers=headers,
     )
 
@@ -162,12 +280,19 @@ def _stated_status(value: object) -> int | None:
     return value if isinstance(value, int) and 400 <= value < 600 else None
 
 
-def _marks(metadata: Mapping[str, Any]) -> frozenset[str]:
+def _implied_status(codes: tuple[str, ...], kind: str) -> int | None:
+    known = (_STATUS_OF_CODE[code] for code in codes if code in _STATUS_OF_CODE)
+    return next(known, None) or STATUS_OF_TYPE.get(kind)
+
+
+def _marks(metadata: Mapping[str, Any], availability: Mapping[str, Any]) -> frozenset[str]:
     marks = set()
     if source := text_of(metadata.get("limit_source")):
         marks |= {"limit_source", f"limit_source:{source}"}
     if metadata.get("reasons"):
         marks.add("reasons")
+    if availability.get("retryable") is True:
+        marks.add("retryable")
     return frozenset(marks)
 
 

@@ -1,0 +1,104 @@
+"""The browser's way back from OpenRouter's sign-in page: one address, one answer, nothing to click.
+
+Nobody is authenticated here: the state in the address is the proof, works once and acts for whoever began. The
+address holds a code, so no answer may be kept, framed, or named to another site.
+"""
+
+from html import escape
+from urllib.parse import parse_qsl
+
+from ownkey.api.http import Receive, Scope, Send
+from ownkey.api.manage_errors import PROBLEM_STATUSES
+from ownkey.control.connect import BrowserEnd, ConnectControl
+from ownkey.control.problems import Problem, ProblemCode
+from ownkey.domain.connect import CALLBACK_PATH
+from ownkey.domain.errors import StoreError
+from ownkey.domain.product import Product
+from ownkey.domain.scrub import scrub
+
+_HEADERS = [
+    (b"content-type", b"text/html; charset=utf-8"), (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"), (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy",
+     b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    (b"strict-transport-security", b"max-age=31536000"),
+]
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} · {product}</title></head>
+<body><main><h1>{title}</h1>{paragraphs}</main></body></html>
+"""
+
+
+class ConnectDoor:
+    """The ASGI callable for every path under `/connect/`."""
+
+    def __init__(self, connect: ConnectControl, product: Product) -> None:
+        self._connect = connect
+        self._product = product
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] != CALLBACK_PATH:
+            await self._page(send, 404, "Nothing here", ["There is nothing at this address."])
+        elif scope["method"] != "GET":
+            # A HEAD is a link checker or a preview: it must not use the sign-in up.
+            await self._page(send, 405, "Not this way", ["Open this address in a browser."], [(b"allow", b"GET")])
+        else:
+            await self._come_back(scope, send)
+
+    async def _come_back(self, scope: Scope, send: Send) -> None:
+        read = _read(scope.get("query_string", b""))
+        try:
+            if read is None:
+                end = BrowserEnd(None, _not_ours(), None)
+            else:
+                end = await self._connect.finish_in_browser(*read)
+        except StoreError:
+            end = BrowserEnd(None, Problem(
+                ProblemCode.STORE_UNAVAILABLE, "Nothing can be saved at the moment, so nothing was changed.",
+                "Start connecting again in a minute.",
+            ), None)
+        if end.return_url is not None:
+            location = [(b"location", end.return_url.encode("ascii")), (b"content-length", b"0")]
+            await send({"type": "http.response.start", "status": 303, "headers": [*_HEADERS, *location]})
+            await send({"type": "http.response.body", "body": b""})
+        elif end.connected is not None:
+            saved, test = end.connected.saved, end.connected.test
+            told = [saved.message, *saved.warnings, "" if test is None else test.sentence, "You can close this page."]
+            await self._page(send, 200, "OpenRouter is connected", told)
+        else:
+            assert end.problem is not None
+            status = PROBLEM_STATUSES[end.problem.code]
+            await self._page(send, status, "OpenRouter is not connected", [end.problem.message, end.problem.fix])
+
+    async def _page(
+        self, send: Send, status: int, title: str, sentences: list[str],
+        more: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        shown = [escape(scrub(sentence)[0]) for sentence in dict.fromkeys(sentences) if sentence]
+        body = _PAGE.format(
+            title=escape(title), product=escape(self._product.name),
+            paragraphs="".join(f"<p>{sentence}</p>" for sentence in shown),
+        ).encode()
+        length = (b"content-length", str(len(body)).encode())
+        await send({"type": "http.response.start", "status": status, "headers": [*_HEADERS, length, *(more or [])]})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _read(query: bytes) -> tuple[str, str] | None:
+    """(state, code) of the address; the code is "" where the person did not approve. None: it is not from our page."""
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        return None
+    values = dict(pairs)
+    if len(values) != len(pairs) or "state" not in values:
+        return None
+    return values["state"], "" if "error" in values else values.get("code", "")
+
+
+def _not_ours() -> Problem:
+    return Problem(
+        ProblemCode.CONNECT_UNKNOWN, "This address does not come from a sign-in that was begun here.",
+        "Start connecting again.",
+    )

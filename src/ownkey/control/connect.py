@@ -1,0 +1,356 @@
+"""Connect with OpenRouter: the customer signs in there, and the key comes to us without passing through their hands.
+
+start ──► OpenRouter's page ──► callback with a code ──► exchange ──► checked, sealed, tested like a pasted key
+
+A sign-in works once, for ten minutes, for the workspace and the principal that began it. Whatever goes wrong behind
+the first step ends it: the way back is always to start again.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal, Protocol
+
+from ownkey.control import ports
+from ownkey.control.credentials import CredentialControl, Saved
+from ownkey.control.key_test import KeyTest, KeyTestResult
+from ownkey.control.ports import Actor, Clock, Safe, Upstream
+from ownkey.control.problems import Problem, ProblemCode, invalid, suggest
+from ownkey.control.workspaces import check_name
+from ownkey.domain.connect import (
+    CALLBACK_PATH,
+    LIMIT_RESETS,
+    MAX_CODE_CHARS,
+    MAX_LABEL_CHARS,
+    PENDING_MS,
+    RESULT_PARAMETERS,
+    STATE_BYTES,
+    VERIFIER_BYTES,
+    ConnectRules,
+    KeyWish,
+    PendingConnect,
+    authorization_url,
+    is_listed,
+    is_loopback,
+    s256,
+    state_digest,
+    web_safe,
+    with_query,
+)
+from ownkey.domain.exchange import Origin, UpstreamRequest
+from ownkey.domain.failures import UpstreamError
+from ownkey.domain.product import Product
+from ownkey.domain.workspace import WorkspaceState
+
+PROVIDER = "openrouter"
+EXCHANGE_S = 15.0
+ANSWER_BYTES = 64 * 1024
+MAX_LIMIT_USD = Decimal(1_000_000)
+
+_AGAIN = "Start connecting again."
+_FLOW = "credential:openrouter"
+
+
+class _Store(ports.Connects, ports.Credentials, Protocol):
+    async def load_workspace(self, workspace_id: str) -> WorkspaceState | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectWish:
+    """What the person who connects asks for. Empty texts: not asked for.
+
+    `callback_url` "": this server's own door. `return_url` is where that door sends the browser in the end.
+    """
+
+    label: str = ""
+    limit_usd: str = ""
+    limit_reset: str = ""
+    expires_at: str = ""
+    callback_url: str = ""
+    return_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """`authorization_url` holds the state: whoever has it can end this sign-in, so it is shown once."""
+
+    authorization_url: str
+    callback_url: str
+    expires_at_ms: int
+
+    def __repr__(self) -> str:
+        return f"Started(authorization_url=***, callback_url={self.callback_url!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The key is saved. `test` is None where a Test could not be run now; `test_problem` then says why."""
+
+    workspace: WorkspaceState
+    saved: Saved
+    test: KeyTestResult | None
+    test_problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserEnd:
+    """How the browser's visit ends. `return_url` None: show a page. Either `connected` or `problem` is set."""
+
+    connected: Connected | None
+    problem: Problem | None
+    return_url: str | None
+
+
+class ConnectControl:
+    def __init__(
+        self, store: _Store, safe: Safe, credentials: CredentialControl, key_test: KeyTest, upstream: Upstream,
+        origin: Origin, clock: Clock, product: Product, rules: ConnectRules,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._store = store
+        self._safe = safe
+        self._credentials = credentials
+        self._key_test = key_test
+        self._upstream = upstream
+        self._origin = origin
+        self._clock = clock
+        self._product = product
+        self._rules = rules
+        self._entropy = entropy
+
+    async def start(self, workspace: WorkspaceState, wish: ConnectWish, actor: Actor) -> Started:
+        """The address that the person opens. Raises Problem."""
+        if not self._rules.auth_url:
+            raise invalid(
+                "connect", "The address of OpenRouter's sign-in page is not known here.",
+                "Set auth_url in [connect] of ownkey.toml, or paste a key.",
+            )
+        key, callback = self._key_wish(workspace, wish), self._callback(wish)
+        if wish.return_url and not is_listed(wish.return_url, self._rules.return_urls):
+            raise invalid(
+                "return_url", "This address is not one that browsers may be sent back to.",
+                "Add it to return_urls in [connect] of ownkey.toml (its query may differ), or leave it out.",
+            )
+        now = self._clock.now_ms()
+        state, verifier = web_safe(self._entropy(STATE_BYTES)), web_safe(self._entropy(VERIFIER_BYTES))
+        digest = state_digest(state)
+        assert digest is not None, "a state that we made has a state's form"
+        pending = PendingConnect(
+            id=self._clock.new_id("con"), workspace_id=workspace.id, actor_kind=actor.kind, actor_id=actor.id,
+            label=wish.label, return_url=wish.return_url, expires_at_ms=now + PENDING_MS,
+        )
+        sealed = self._safe.seal_secret(workspace.id, workspace.dek, _purpose(pending), verifier.encode("ascii"))
+        await self._store.save_connect(pending, digest, sealed, at_ms=now, actor=actor)
+        return Started(
+            authorization_url(self._rules, callback, state, s256(verifier), key), callback, pending.expires_at_ms
+        )
+
+    async def finish(
+        self, workspace: WorkspaceState, state: str, code: str, *, address: str, actor: Actor
+    ) -> Connected:
+        """Over the API: by the principal that began it, for the same workspace. `code` "": the person cancelled.
+
+        Raises Problem; another workspace's or principal's sign-in is unknown here.
+        """
+        pending = await self._find(state)
+        if (
+            pending is None or pending.workspace_id != workspace.id
+            or (pending.actor_kind, pending.actor_id) != (actor.kind, actor.id)
+        ):
+            raise _unknown()
+        return await self._finish(workspace, pending, code, address, actor)
+
+    async def finish_in_browser(self, state: str, code: str) -> BrowserEnd:
+        """At our own door: the state is all that the browser brings, and acts for whoever began. Raises nothing that
+        the person caused."""
+        pending = await self._find(state)
+        workspace = None if pending is None else await self._store.load_workspace(pending.workspace_id)
+        if pending is None or workspace is None:
+            return BrowserEnd(None, _unknown(), None)
+        try:
+            actor = Actor(pending.actor_kind, pending.actor_id)
+            connected = await self._finish(workspace, pending, code, "", actor)
+        except Problem as problem:
+            return BrowserEnd(None, problem, self._way_back(pending, "failed", problem.code.value))
+        return BrowserEnd(connected, None, self._way_back(pending, "saved", ""))
+
+    # --- the steps
+
+    def _callback(self, wish: ConnectWish) -> str:
+        url = wish.callback_url
+        if url:
+            if is_loopback(url) or is_listed(url, self._rules.return_urls):
+                return url
+            raise invalid(
+                "callback_url", "OpenRouter's answer may not be sent to this address.",
+                "Use a page that return_urls in [connect] of ownkey.toml lists, or http://localhost with a port.",
+            )
+        if not self._rules.public_url:
+            raise invalid(
+                "callback_url", "Browsers cannot come back to this server: its own address is not configured.",
+                "Set public_url in [connect] of ownkey.toml, or name a callback_url.",
+            )
+        return self._rules.public_url + CALLBACK_PATH
+
+    def _key_wish(self, workspace: WorkspaceState, wish: ConnectWish) -> KeyWish:
+        label = check_name("label", wish.label) if wish.label else f"{self._product.name}: {workspace.name}"
+        if wish.limit_reset and wish.limit_reset not in LIMIT_RESETS:
+            raise invalid("limit_reset", f"A limit cannot be reset {wish.limit_reset[:20]!r}.",
+                          suggest(wish.limit_reset, LIMIT_RESETS))
+        if wish.limit_reset and not wish.limit_usd:
+            raise invalid("limit_reset", "There is no limit to reset.", "Give limit_usd too.")
+        return KeyWish(
+            label[:MAX_LABEL_CHARS], _limit(wish.limit_usd), wish.limit_reset, self._expiry(wish.expires_at)
+        )
+
+    def _expiry(self, text: str) -> str:
+        if not text:
+            return ""
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError:
+            at = None
+        if at is None or at.tzinfo is None or at.timestamp() * 1_000 <= self._clock.now_ms():
+            raise invalid(
+                "expires_at", "The key's end must be a time in the future.", "Write it as 2027-12-31T23:59:59Z."
+            )
+        return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    async def _find(self, state: str) -> PendingConnect | None:
+        digest = state_digest(state)
+        return None if digest is None else await self._store.find_connect(digest)
+
+    async def _finish(
+        self, workspace: WorkspaceState, pending: PendingConnect, code: str, address: str, actor: Actor
+    ) -> Connected:
+        now = self._clock.now_ms()
+        if pending.used_at_ms is not None:
+            raise _used()
+        if pending.expires_at_ms <= now:
+            raise Problem(
+                ProblemCode.CONNECT_EXPIRED, "This sign-in was begun more than ten minutes ago.", _AGAIN, flow=_FLOW
+            )
+        sealed = await self._store.take_connect(workspace.id, pending.id, at_ms=now)
+        if sealed is None:
+            raise _used()
+        try:
+            verifier = self._safe.open_secret(workspace.id, workspace.dek, _purpose(pending), sealed).decode("ascii")
+            key = await self._exchange(code, verifier)
+            # A key that was made a moment ago is lost if it is not saved now, so an unreachable check keeps it.
+            saved = await self._credentials.save(
+                workspace, PROVIDER, key, label=pending.label, save_anyway=True, address=address, actor=actor,
+                fetched=True,
+            )
+        except Problem as problem:
+            await self._store.save_audit(
+                workspace.id, "connect.failed", pending.id, None, {"code": problem.code.value},
+                at_ms=self._clock.now_ms(), actor=actor,
+            )
+            raise
+        return await self._test(workspace, saved, address, actor)
+
+    async def _exchange(self, code: str, verifier: str) -> str:
+        """The key for the code. The answer goes nowhere but into the return value."""
+        if not code:
+            raise Problem(
+                ProblemCode.CONNECT_CANCELLED, "Nobody approved at OpenRouter, so no key was made.",
+                "Start again whenever you like, or paste a key.", flow=_FLOW,
+            )
+        if len(code) > MAX_CODE_CHARS or not code.isascii() or not code.isprintable():
+            raise _refused("what came back is no code")
+        body = {"code": code, "code_verifier": verifier, "code_challenge_method": "S256"}
+        request = UpstreamRequest(
+            self._origin, "POST", "/auth/keys",
+            (("content-type", "application/json"), ("accept", "application/json")), json.dumps(body).encode(),
+        )
+        deadline = self._clock.monotonic() + EXCHANGE_S
+        try:
+            response = await self._upstream.send(request, head_timeout_s=EXCHANGE_S)
+            try:
+                answer = await response.read_all(max(0.1, deadline - self._clock.monotonic()), ANSWER_BYTES)
+            finally:
+                response.close()
+        except UpstreamError as error:
+            raise _unreachable("it took too long" if error.timeout else "the connection failed") from error
+        if response.status in (408, 429) or response.status >= 500 or response.status < 200:
+            raise _unreachable(f"it answered {response.status}")
+        if response.status != 200:
+            raise _refused(f"it answered {response.status}")
+        key = _key_of(answer)
+        if key is None:
+            raise _unreachable("its answer has no key")
+        return key
+
+    async def _test(self, before: WorkspaceState, saved: Saved, address: str, actor: Actor) -> Connected:
+        workspace = await self._store.load_workspace(before.id)
+        assert workspace is not None, "the key was saved in it a moment ago"
+        try:
+            test = await self._key_test.run(
+                workspace, PROVIDER, None, address=address, actor=actor, token_id=actor.id
+            )
+        except Problem as problem:
+            return Connected(workspace, saved, None, problem.message)
+        again = await self._store.load_workspace(before.id)
+        return Connected(again or workspace, saved, test)
+
+    def _way_back(self, pending: PendingConnect, result: Literal["saved", "failed"], code: str) -> str | None:
+        """The product's page, if it still is on the list."""
+        if not pending.return_url or not is_listed(pending.return_url, self._rules.return_urls):
+            return None
+        told = dict(zip(RESULT_PARAMETERS, (result, code), strict=True))
+        return with_query(pending.return_url, {name: value for name, value in told.items() if value})
+
+
+def _purpose(pending: PendingConnect) -> str:
+    return f"connect:{pending.id}"
+
+
+def _limit(text: str) -> str:
+    """USD as plain digits; "" for none."""
+    if not text:
+        return ""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not amount.is_finite() or not 0 < amount <= MAX_LIMIT_USD or amount != amount.quantize(Decimal("0.01")):
+        raise invalid("limit_usd", "The key's limit must be an amount in US dollars, with at most two decimals.",
+                      "Write it as text, such as \"25\" or \"12.50\"; leave it out for no limit.")
+    return f"{amount:f}"
+
+
+def _key_of(answer: bytes) -> str | None:
+    try:
+        value: Any = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    key = value.get("key") if isinstance(value, dict) else None
+    return key if isinstance(key, str) and key else None
+
+
+def _unknown() -> Problem:
+    return Problem(ProblemCode.CONNECT_UNKNOWN, "This sign-in was not begun here.", _AGAIN, param="state", flow=_FLOW)
+
+
+def _used() -> Problem:
+    return Problem(
+        ProblemCode.CONNECT_USED, "This sign-in was finished or tried before; it works once, and nothing was done now.",
+        "Look whether the key is saved; if not, start again.", param="state", flow=_FLOW,
+    )
+
+
+def _refused(why: str) -> Problem:
+    return Problem(
+        ProblemCode.CONNECT_REFUSED, f"OpenRouter did not take the code ({why}).", _AGAIN, param="code", flow=_FLOW
+    )
+
+
+def _unreachable(why: str) -> Problem:
+    return Problem(
+        ProblemCode.CONNECT_UNREACHABLE,
+        f"OpenRouter could not be reached to fetch the key ({why}); nothing was saved.",
+        "Start again in a minute, or paste a key.", flow=_FLOW,
+    )

@@ -1,0 +1,58 @@
+"""Incidents: keys that stopped working, each told in one sentence with its beginning and its end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ownkey.control.credentials import clock_text
+from ownkey.control.ports import Incidents
+from ownkey.domain.receipts import provider_name
+from ownkey.domain.workspace import WorkspaceState
+
+_CAUSES: Mapping[str, str] = {
+    "rejected": "does not accept the saved key", "no_funds": "says that there are no funds behind the saved key",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentView:
+    """`hint` and `label` are the present key's, None once the provider's key is disconnected. `closed_at_ms` None: it
+    is still so, and calls skip the key."""
+
+    id: int
+    provider: str
+    hint: str | None
+    label: str | None
+    cause: str
+    signal: str
+    sentence: str
+    opened_at_ms: int
+    closed_at_ms: int | None
+
+
+class IncidentControl:
+    def __init__(self, store: Incidents) -> None:
+        self._store = store
+
+    async def list(self, workspace: WorkspaceState, limit: int) -> Sequence[IncidentView]:
+        """Newest first. A suspicion that no probe has confirmed is no incident yet."""
+        rows = await self._store.load_incidents(workspace.id, limit=limit)
+        return tuple(view_incident(workspace, row) for row in rows)
+
+
+def view_incident(workspace: WorkspaceState, row: Mapping[str, Any]) -> IncidentView:
+    """One stored incident as people read it, pure."""
+    credential = workspace.credentials.get(row["provider"])
+    if credential is not None and credential.id != row["credential_id"]:
+        credential = None
+    name = provider_name(row["provider"])
+    what = f"{name} {_CAUSES.get(row['cause'], row['cause'])} ({row['signal']})"
+    if row["cause"] == "undecryptable":
+        what = f"The saved {name} key cannot be opened, which is our fault"
+    since, end = clock_text(row["opened_at_ms"]), row["closed_at_ms"]
+    until = "calls skip it until it works again" if end is None else f"over since {clock_text(end)}"
+    return IncidentView(
+        id=row["id"], provider=row["provider"], hint=None if credential is None else credential.hint,
+        label=None if credential is None else credential.label, cause=row["cause"], signal=row["signal"],
+        sentence=f"{what}: since {since}; {until}.", opened_at_ms=row["opened_at_ms"], closed_at_ms=end,
+    )
