@@ -57,7 +57,8 @@ EVENTS: list[Event] = [
 
 def encoder(dialect: str = "openai", usage: bool = True) -> Any:
     chosen = {"openai": OpenAIDialect(), "openrouter": OpenRouterDialect()}[dialect]
-    return chosen.encoder(SimpleNamespace(endpoint="chat", model="task:x", include_usage=usage), 1_700_000_000, "call_1")
+    call = SimpleNamespace(endpoint="chat", model="task:x", include_usage=usage)
+    return chosen.encoder(call, 1_700_000_000, "call_1")
 
 
 def stream(events: list[Event], **kwargs: Any) -> bytes:

@@ -23,7 +23,7 @@ from ownkey.domain.conversation import (
     ToolCall,
     ToolChoice,
 )
-from ownkey.domain.wire import BadRequest, Edits, EmbeddingsRequest
+from ownkey.domain.wire import BadRequest, Edits, EmbeddingsRequest, Endpoint
 
 DIALECT = OpenAIDialect()
 HI = [{"role": "user", "content": "Hi"}]

@@ -92,6 +92,15 @@ def test_a_tier_begins_above_the_packages_start() -> None:
     assert price.rates["input"] == (Rate(0, 3 * 10**9), Rate(200_001, 6 * 10**9))
 
 
+def test_cached_sound_fast_answers_and_file_searches_have_prices_of_their_own() -> None:
+    gemini, claude = PRICES["google", "gemini-2.5-flash"], PRICES["anthropic", "claude-opus-4-6"]
+
+    assert gemini.rates["audio_cache_read"] == (Rate(0, 10**8),)
+    assert gemini.rates["cache_read"] == (Rate(0, 3 * 10**7),)
+    assert claude.service_tiers["fast"]["input"][0].nusd_per_million > claude.rates["input"][0].nusd_per_million
+    assert PRICES["openai", "gpt-5-mini"].units == {"web_search": 10**7, "file_search": 25 * 10**5}
+
+
 def test_service_tiers_are_listed_and_batch_is_not() -> None:
     price = PRICES["openai", "gpt-5-mini"]
 

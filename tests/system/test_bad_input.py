@@ -15,7 +15,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A desk with a small body limit and little patience."""
     extra = (
         "[limits]\nbody_bytes = 65536\n"
-        "[routing]\ndeadline_s = 4.0\nfirst_content_s = 1.0\nresponse_s = 1.0\nhidden_reasoning_s = 0.0\nstall_s = 1.0\n"
+        "[routing]\ndeadline_s = 4.0\nfirst_content_s = 1.0\nresponse_s = 1.0\nhidden_reasoning_s = 0.0\n"
+        "stall_s = 1.0\n"
     )
     with deployed(tmp_path_factory.mktemp("small"), extra=extra) as deployment:
         yield deployment

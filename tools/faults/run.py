@@ -109,6 +109,7 @@ class Run:
 
     def __init__(self, house: House, *, at_a_time: int = 16, keepalive: bool = False) -> None:
         self._house = house
+        self._at_a_time = at_a_time
         self._turns = asyncio.Semaphore(at_a_time)
         self._callers = Callers(house.deployment.url, house.deployment.service)
         self._keepalive = keepalive
@@ -118,7 +119,7 @@ class Run:
         self._vectors: dict[str, list[float]] = {}
 
     async def all(self, cases: Sequence[Case], told: Told, *, patient: bool = True) -> Result:
-        """Play them and look for leaks. `patient`: wait until every pooled connection is gone, and ask for none."""
+        """Play them and look for leaks. `patient`: wait until every pooled connection is gone."""
         started = time.monotonic()
         house = self._house
         await self._warm_up()
@@ -269,6 +270,8 @@ class Run:
             while (left_open := house.upstream_sockets()) and time.monotonic() < until:
                 await asyncio.sleep(1)
             leaks.upstream = left_open
+        else:  # what was in use at once may be kept for later, and no more
+            leaks.upstream = max(0, house.upstream_sockets() - 2 * self._at_a_time)
         left = await house.tasks()
         leaks.tasks = {name: n - tasks.get(name, 0) for name, n in left.items() if n > tasks.get(name, 0)}
         leaks.sockets = await self._own_sockets() - sockets
