@@ -84,6 +84,16 @@ def exchanges() -> list[Exchange]:
     return found
 
 
+def responses_of(body: bytes) -> list[bytes]:
+    """A fixture of lines may hold several responses, one after the other: each is a stream of its own."""
+    streams: list[bytes] = []
+    for frame in body.split(b"\n\n"):
+        if not streams or b'"type":"response.created"' in frame.replace(b": ", b":"):
+            streams.append(b"")
+        streams[-1] += frame + b"\n\n" if frame else b""
+    return [stream for stream in streams if stream]
+
+
 def params(found: list[Exchange]) -> list[Any]:
     """Parametrisation with **recorded** in each id; one skip where the recordings are absent."""
     if not found:

@@ -144,6 +144,22 @@ def test_an_error_in_the_stream_is_judged_by_its_providers_rules(
         assert whole.failure.cls.value == expected
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"type": "error", "error": {"type": "permission_error", "message": "Request blocked: m"}, "request_id": None,
+         "openrouter_metadata": {"pipeline": [{"type": "guardrail", "name": "n", "summary": "Blocked: injection"}]}},
+        {"error": {"code": 403, "message": "Request blocked: m", "metadata": {"patterns": ["ignore all"]}}},
+    ],
+    ids=["reconstructed-messages", "reconstructed-chat"],
+)  # fmt: skip
+def test_what_a_guardrail_blocked_is_no_fault_of_the_key(body: dict[str, Any]) -> None:
+    """OpenRouter answers 403, as for a key without permission (its OpenAPI's examples)."""
+    assert OPENROUTER.decode_failure(403, {}, json.dumps(body).encode()).cls is FailureClass.POLICY
+    plain = {"type": "error", "error": {"type": "permission_error", "message": "m"}}
+    assert OPENROUTER.decode_failure(403, {}, json.dumps(plain).encode()).cls is FailureClass.AUTH
+
+
 @BOTH
 def test_a_bare_error_in_the_place_of_a_stream_keeps_its_class(provider: Any) -> None:
     """Pretty-printed JSON without `data:`, before or after content."""

@@ -395,6 +395,24 @@ def test_events_of_a_stream_reconstructed() -> None:
     assert reader.seen.ended
 
 
+def test_a_call_in_the_oldest_form_is_told_as_a_call() -> None:
+    """`function_call` came before `tool_calls`: one call, without an id, which here is made of its name."""
+    reader = OPENAI.codec("anthropic", "messages")[0].events()
+    data = (
+        ROLE
+        + chunk({"function_call": {"name": "f", "arguments": ""}})
+        + chunk({"function_call": {"arguments": "{}"}})
+        + chunk(finish="function_call")
+        + DONE
+    )
+
+    assert [*reader.feed(data), *reader.eof()][1:] == [
+        ToolCallStart(0, "call_f", "f"),
+        ToolCallDelta(0, "{}"),
+        Finished(FinishReason.TOOL_CALLS, "function_call"),
+    ]
+
+
 @pytest.mark.parametrize("tail", [b"", b"data: {oops\n\n", frame({"error": {"message": "x"}}), b"<html>\n\n"],
                          ids=lambda tail: f"reconstructed-{tail[:12]!r}")
 def test_a_failing_stream_ends_its_events_with_the_failure(tail: bytes) -> None:

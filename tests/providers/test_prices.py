@@ -93,7 +93,7 @@ def test_a_tier_begins_above_the_packages_start() -> None:
 
 
 def test_cached_sound_fast_answers_and_file_searches_have_prices_of_their_own() -> None:
-    gemini, claude = PRICES["google", "gemini-2.5-flash"], PRICES["anthropic", "claude-opus-4-6"]
+    gemini, claude = PRICES["google", "gemini-2.5-flash"], PRICES["anthropic", "claude-opus-4-8"]
 
     assert gemini.rates["audio_cache_read"] == (Rate(0, 10**8),)
     assert gemini.rates["cache_read"] == (Rate(0, 3 * 10**7),)

@@ -23,6 +23,7 @@ import pytest
 from anthropic_google_wire import ABSENT, RECORDINGS
 from anthropic_google_wire import exchanges as foreign_exchanges
 from openai_recordings import exchanges as openai_exchanges
+from openai_recordings import responses_of
 
 from ownkey.domain.bounds import RequestShape
 from ownkey.providers.anthropic import AnthropicProvider
@@ -87,9 +88,12 @@ def recorded() -> Iterator[Stream]:
     for found in openai_exchanges():
         if found.status == 200 and (found.streamed or found.body.startswith(b"event:")):
             endpoint = found.endpoint or ("responses" if b'"response.' in found.body else "")
-            # A fixture of lines has no end of its own; OpenAI's responses end without a terminator.
-            bare = found.name.startswith("bodyonly-") and endpoint == "responses"
-            yield Stream(found.name, found.provider, endpoint, found.body.removesuffix(DONE) if bare else found.body)
+            bodies = [found.body]
+            if found.name.startswith("bodyonly-") and endpoint == "responses":
+                # A fixture of lines has no end of its own: OpenAI's responses end without a terminator.
+                bodies = responses_of(found.body.removesuffix(DONE))
+            for at, body in enumerate(bodies):
+                yield Stream(f"{found.name}-{at}" if at else found.name, found.provider, endpoint, body)
 
 
 STREAMS = list(recorded()) if RECORDINGS.is_dir() else []

@@ -14,6 +14,7 @@ from anthropic_google_wire import exchanges as foreign_exchanges
 from genai_prices import calc_price
 from genai_prices.data_snapshot import get_snapshot
 from openai_recordings import exchanges as openai_exchanges
+from openai_recordings import responses_of
 
 from ownkey.domain.bounds import RequestShape
 from ownkey.domain.pricing import PriceBook, compute_cost_nusd
@@ -83,18 +84,9 @@ def recorded() -> Iterator[Answer]:
         endpoint = found.endpoint or ("responses" if b'"object":"response"' in found.body.replace(b" ", b"") else "")
         if found.status == 200 and endpoint:
             streamed = found.streamed or found.body.startswith(b"event:")
-            for at, body in enumerate(one_by_one(found.body) if streamed and endpoint == "responses" else [found.body]):
+            several = streamed and endpoint == "responses"
+            for at, body in enumerate(responses_of(found.body) if several else [found.body]):
                 yield Answer(f"{found.name}-{at}" if at else found.name, found.provider, endpoint, body, streamed)
-
-
-def one_by_one(body: bytes) -> list[bytes]:
-    """A fixture of lines may hold several answers, one after the other: each is a stream of its own."""
-    streams: list[bytes] = []
-    for frame in body.split(b"\n\n"):
-        if not streams or b'"type":"response.created"' in frame.replace(b": ", b":"):
-            streams.append(b"")
-        streams[-1] += frame + b"\n\n" if frame else b""
-    return [stream for stream in streams if stream]
 
 
 def is_readable(answer: Answer) -> bool:

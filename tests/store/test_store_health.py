@@ -12,7 +12,7 @@ from store_kit import ACTOR, NOV, add_workspace, credential, open_store
 from ownkey.domain.health import KEY_LIMIT, Evidence, Sign
 from ownkey.domain.workspace import Credential, CredentialStatus, Health
 from ownkey.store import SQLiteStore
-from ownkey.store.schema import HEAD, migrate, read_revision
+from ownkey.store.schema import HEAD, apply_steps, migrate, read_revision
 
 MINUTE = 60_000
 ONE_NOTICE = {"credential_unhealthy": 2}  # an e-mail and an event
@@ -207,12 +207,7 @@ def test_a_database_from_before_is_brought_up_to_date(tmp_path: Path) -> None:
     """A key that was marked as rejected then has been announced then: it is confirmed, and stays so."""
     path = tmp_path / "old.db"
     conn = sqlite3.connect(path, isolation_level=None)
-    migrate(conn)
-    conn.execute("DROP TABLE late_cost")
-    conn.execute("DROP INDEX credential_due")
-    for column in ("probe_failures", "expires_at_ms"):
-        conn.execute(f"ALTER TABLE credential DROP COLUMN {column}")
-    conn.execute("UPDATE alembic_version SET version_num = '0001'")
+    apply_steps(conn, "0001")
     conn.execute("PRAGMA foreign_keys = OFF")
     for n, health in enumerate(("ok", "rejected", "no_funds")):
         conn.execute(

@@ -123,6 +123,8 @@ class Run:
         started = time.monotonic()
         house = self._house
         await self._warm_up()
+        await self._callers.close()
+        self._callers = Callers(house.deployment.url, house.deployment.service)
         before_tasks, before_sockets = await house.tasks(), await self._own_sockets()
         result = Result()
         walled = [case for case in cases if case.fault.wall]

@@ -78,7 +78,7 @@ def class_of_error(provider: str, status: int, error: Any) -> str:
         return "too_long"
     if status == 200:
         return "request" if fields.get("type") == "invalid_request_error" else "overload"
-    return _STATUSES.get(status) or ("overload" if status >= 500 else "request")
+    return _STATUSES.get(status) or ("request" if 400 <= status < 500 else "overload")
 
 
 def _openai(status: int, fields: Mapping[str, Any], message: str) -> str:
@@ -104,6 +104,8 @@ def _google(status: int, fields: Mapping[str, Any], message: str) -> str:
         return "rate_limit" if "PerMinute" in details or "RetryInfo" in details else "funds"
     if fields.get("status") == "FAILED_PRECONDITION":
         return "funds" if "billing" in message else "auth"
+    if status == 404:
+        return "model_missing"
     return "bad_output" if "finishReason" in fields else ""
 
 

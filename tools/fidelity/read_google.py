@@ -32,6 +32,9 @@ def read_google(body: bytes, streamed: bool) -> Answer:
         except ValueError:
             answer.error = "not JSON"
             break
+        if not isinstance(value, dict):
+            answer.error = "not an object"
+            break
         if value.get("error"):
             answer.error, answer.error_body = "an error inside a 200", value["error"]
             break

@@ -107,8 +107,10 @@ def _take_response(answer: Answer, response: Response, value: Any) -> None:
     _take_usage(answer, value)
     reason = response.incomplete_details.reason if response.incomplete_details else None
     match response.status:
-        case "queued" | "in_progress" | "cancelled":
+        case "queued" | "in_progress":
             answer.cut = True
+        case "cancelled":
+            answer.error, answer.error_body = "cancelled", {"message": "cancelled"}
         case "incomplete":
             said.finish = "content_filter" if reason == "content_filter" else "length"
         case "failed":

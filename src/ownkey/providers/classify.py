@@ -296,7 +296,7 @@ def innermost_error(value: object) -> object:
     if not isinstance(error, dict):
         return outer
     # A response's own `metadata` is the caller's; only an error's envelope speaks for the provider.
-    beside = ("error_type", "metadata") if outer.get("type") == "error" else ("error_type",)
+    beside = ("error_type", "metadata", "openrouter_metadata") if outer.get("type") == "error" else ("error_type",)
     return {name: outer[name] for name in beside if name in outer} | error
 
 

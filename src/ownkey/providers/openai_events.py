@@ -21,7 +21,7 @@ from ownkey.domain.conversation import (
 )
 from ownkey.domain.wire import Seen
 from ownkey.providers.classify import UNREADABLE
-from ownkey.providers.openai_chunks import Choice, Chunk, Delta, decode_chunk, says_something
+from ownkey.providers.openai_chunks import Choice, Chunk, Delta, Function, decode_chunk, says_something
 from ownkey.providers.openai_wire import ChatObserver, Judge, finish_reason, observe_chat
 from ownkey.providers.sse import FrameTooLarge, SseFrame, SseParser
 
@@ -84,6 +84,18 @@ class _Teller:
                 events.append(ToolCallStart(index, _or_empty(call.id), _or_empty(call.name)))
             if arguments := _or_empty(call.arguments):
                 events.append(ToolCallDelta(index, arguments))
+        if part.function_call is not None and not part.tool_calls:
+            events += self._function_call(part.function_call)
+        return events
+
+    def _function_call(self, call: Function) -> list[Event]:
+        """The form that came before `tool_calls`: one call at most, and without an id, so its name stands for one."""
+        events: list[Event] = []
+        if 0 not in self._calls:
+            self._calls.add(0)
+            events.append(ToolCallStart(0, f"call_{_or_empty(call.name)}", _or_empty(call.name)))
+        if arguments := _or_empty(call.arguments):
+            events.append(ToolCallDelta(0, arguments))
         return events
 
 

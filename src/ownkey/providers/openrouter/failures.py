@@ -263,7 +263,7 @@ def read_facts(status: int, headers: Mapping[str, str], error: object) -> ErrorF
         param=text_of(error.get("param")) or None,
         stated=_stated_status(code) or _stated_status(error.get("http_status")) or _implied_status(codes, kind),
         haystack=f"{message}\n{raw_text}",
-        marks=_marks(metadata, availability),
+        marks=_marks(metadata, availability, _object(error.get("openrouter_metadata"))),
         retry_after_ms=seconds_ms(availability.get("retry_after")),
         resets_at_ms=stated_time_ms(metadata.get("resets_at")),
         headers=headers,
@@ -285,15 +285,27 @@ def _implied_status(codes: tuple[str, ...], kind: str) -> int | None:
     return next(known, None) or STATUS_OF_TYPE.get(kind)
 
 
-def _marks(metadata: Mapping[str, Any], availability: Mapping[str, Any]) -> frozenset[str]:
+def _marks(
+    metadata: Mapping[str, Any], availability: Mapping[str, Any], routing: Mapping[str, Any]
+) -> frozenset[str]:
     marks = set()
     if source := text_of(metadata.get("limit_source")):
         marks |= {"limit_source", f"limit_source:{source}"}
-    if metadata.get("reasons"):
+    if metadata.get("reasons") or metadata.get("patterns") or _was_guarded(routing):
         marks.add("reasons")
     if availability.get("retryable") is True:
         marks.add("retryable")
     return frozenset(marks)
+
+
+def _was_guarded(routing: Mapping[str, Any]) -> bool:
+    """Whether a guardrail of the account blocked the request: under `/messages` only the pipeline says so."""
+    stages = routing.get("pipeline")
+    return any(
+        stage.get("type") == "guardrail" and text_of(stage.get("summary")).startswith("Blocked")
+        for stage in (stages if isinstance(stages, list) else ())
+        if isinstance(stage, dict)
+    )
 
 
 def _read_raw(raw: object) -> tuple[str, str]:

@@ -111,25 +111,6 @@ _TABLES = (
     ) STRICT
     """,
     """
-    CREATE TABLE pending_connect(
-      id TEXT PRIMARY KEY,
-      workspace_id TEXT NOT NULL REFERENCES workspace(id),
-      state_sha256 BLOB NOT NULL UNIQUE CHECK (length(state_sha256) = 32),
-      actor_kind TEXT NOT NULL,
-      actor_id TEXT NOT NULL,
-      label TEXT NOT NULL,
-      return_url TEXT NOT NULL,
-      salt BLOB NOT NULL,
-      commitment BLOB NOT NULL,
-      nonce BLOB NOT NULL,
-      ciphertext BLOB NOT NULL,
-      format INTEGER NOT NULL,
-      expires_at_ms INTEGER NOT NULL,
-      used_at_ms INTEGER
-    ) STRICT
-    """,
-    "CREATE INDEX pending_connect_end ON pending_connect(expires_at_ms)",
-    """
     CREATE TABLE incident(
       id INTEGER PRIMARY KEY,
       workspace_id TEXT NOT NULL REFERENCES workspace(id),
@@ -335,7 +316,6 @@ _TABLES = (
       code TEXT,
       conversation TEXT,
       project TEXT,
-      generation TEXT,
       basis TEXT NOT NULL,
       cost_nusd INTEGER,
       charge_credits INTEGER NOT NULL,
@@ -344,8 +324,6 @@ _TABLES = (
     ) STRICT
     """,
     "CREATE INDEX receipt_time ON receipt(workspace_id, at_ms, id)",
-    # The id that the answer carried; Google's are unique per workspace only by chance, so the index is not.
-    "CREATE INDEX receipt_generation ON receipt(workspace_id, generation) WHERE generation IS NOT NULL",
     """
     CREATE INDEX receipt_conversation ON receipt(workspace_id, conversation, at_ms) WHERE conversation IS NOT NULL
     """,
