@@ -300,7 +300,9 @@ def _statuses() -> Iterator[Fault]:
         ("no time", 429, lost, {"retry-after": "soon"}), ("an hour", 503, unkept, {"retry-after": "3600"}),
     ):
         script = _always("custom", status=status, headers=headers, body="")
-        yield Fault(f"{status}, Retry-After {name}", group, script, effect, effect)
+        # Google has no such header in milliseconds, and a 429 of it that tells no wait is a spent quota.
+        yield Fault(f"{status}, Retry-After {name}", group, script, effect, effect,
+                    own={"google": before("funds")} if name == "300 ms" else {})
 
 
 _RATE, _FUNDS, _AUTH, _SCOPE = before("rate_limit"), before("funds"), before("auth"), before("scope")

@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import anthropic
+import openai
+
 from tools.fidelity.answers import Answer, Choice, Tokens, exact_json, payloads
 from tools.fidelity.asking import Asked, Door, is_own
 from tools.fidelity.bodies import Recording
@@ -195,7 +198,8 @@ def _compare_error(case: Case, cls: str, status: int) -> Iterator[Difference]:
     if reply.status < 400 or not reply.raised:
         yield Difference("answer", "an error that the SDK raises", f"{reply.status} {reply.body[:SHOWN]!r}")
         return
-    yield from _equal("raised", _raised(case.asked.door, reply.status), reply.raised)
+    if not _is_typed(case.asked.door, reply):
+        yield Difference("raised", f"the package's error for {reply.status}", reply.raised)
     yield from _compare_envelope(case)
     if case.seat.fallbacks and cls not in STOPS:
         return  # The other route was tried and is replayed as down: the answer speaks of that one.
@@ -204,13 +208,21 @@ def _compare_error(case: Case, cls: str, status: int) -> Iterator[Difference]:
         yield from _equal("status", status, reply.status)
 
 
-def _raised(door: Door, status: int) -> str:
-    """The class that the caller's package has for a status."""
-    own = {413: "RequestTooLargeError", 503: "ServiceUnavailableError", 504: "DeadlineExceededError",
-           529: "OverloadedError"} if door.speaks in ("messages", "count_tokens") else {}
-    shared = {400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError",
-              409: "ConflictError", 422: "UnprocessableEntityError", 429: "RateLimitError"}
-    return own.get(status) or shared.get(status) or ("InternalServerError" if status >= 500 else "APIStatusError")
+# Names of the packages' errors; what a package has no name for is its InternalServerError or APIStatusError.
+_TYPED = {
+    400: "BadRequestError", 401: "AuthenticationError", 402: "PaymentRequiredError", 403: "PermissionDeniedError",
+    404: "NotFoundError", 409: "ConflictError", 413: "ContentTooLargeError", 422: "UnprocessableEntityError",
+    429: "RateLimitError", 503: "ServiceUnavailableError", 504: "GatewayTimeoutError", 529: "OverloadedError",
+}
+
+
+def _is_typed(door: Door, reply: Reply) -> bool:
+    """Whether the caller's package raised the error that it has for the status."""
+    package = anthropic if door.speaks in ("messages", "count_tokens") else openai
+    usual = "InternalServerError" if reply.status >= 500 else "APIStatusError"
+    wanted = getattr(package, _TYPED.get(reply.status, usual), getattr(package, usual))
+    raised = getattr(package, reply.raised, None)
+    return isinstance(raised, type) and issubclass(raised, wanted)
 
 
 def _compare_envelope(case: Case) -> Iterator[Difference]:

@@ -329,6 +329,8 @@ def observe_embeddings(body: bytes, judge: Judge) -> Seen:
     seen = Seen()
     try:
         answer = decode_embeddings(body)
+        if not body.isascii():
+            body.decode()  # what decoding skips it does not check, and no caller could read it
     except UNREADABLE:
         seen.failure = broken("answer is not a list of embeddings")
         return seen
