@@ -213,7 +213,7 @@ def test_a_limit_of_nothing_fills_the_cache() -> None:
     [
         ({"mcp_servers": [{"type": "url", "url": "https://x"}]}, ("mcp_servers",)),
         ({"plugins": [{"id": "web"}]}, ("plugins",)),
-        ({"speed": "fast"}, ("speed",)),
+        ({"speed": "fast"}, ()),
         ({"speed": "standard"}, ()),
         ({"speed": None}, ()),
         ({"inference_geo": "us"}, ("inference_geo",)),
@@ -338,3 +338,26 @@ def test_prices_and_parameters_are_demanded_of_openrouter() -> None:
         "order": ["x"], "max_price": {"prompt": "0.5", "completion": "2"}, "require_parameters": True,
     }
     assert "provider" not in json.loads(decode().native_body(Edits("m")))
+
+
+@pytest.mark.parametrize(
+    ("asked", "tier"),
+    [
+        ({}, None), ({"service_tier": "standard_only"}, "standard_only"), ({"speed": "fast"}, "fast"),
+        ({"speed": "standard", "service_tier": "auto"}, "auto"), ({"inference_geo": "us"}, "us"),
+        ({"inference_geo": "us", "speed": "fast"}, "us"),
+    ],
+)
+def test_what_raises_every_tokens_price_decides_the_price(asked: dict[str, str], tier: str | None) -> None:
+    """T26: a surcharge has its own price, or none at all; it is never billed at the usual one."""
+    body = {"model": "claude-haiku-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}], **asked}
+
+    assert AnthropicDialect().decode("messages", json.dumps(body).encode()).shape.service_tier == tier
+
+
+@pytest.mark.parametrize("field", ["speed", "inference_geo"])
+def test_a_surcharge_of_the_wrong_type_is_refused(field: str) -> None:
+    """Bad input is named."""
+    body = {"model": "claude-haiku-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}], field: {}}
+    with pytest.raises(BadRequest, match=field):
+        AnthropicDialect().decode("messages", json.dumps(body).encode())

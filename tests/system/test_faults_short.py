@@ -17,7 +17,8 @@ from tools.faults.run import Leaks, Result, cases_of, choose
 
 SELECTION = (
     "reset before the head,silent after the head,length too short,closed inside a character,ends without finish,"
-    "malformed after content,no UTF-8 before content,an empty stream,stalls after content,error after content,key echoed,307 elsewhere,"
+    "malformed after content,no UTF-8 before content,an empty stream,stalls after content,"
+    "error after content,key echoed,307 elsewhere,"
     "429 empty,500 empty,405 empty,gzip unasked,brotli unasked,a login page,another protocol"
 )
 LANE_OF = {lane.name: lane for lane in LANES}

@@ -31,8 +31,8 @@ UNBOUNDABLE = frozenset(
     }
 )
 
-# They raise the price of every token, unless they say what happens anyway.
-SURCHARGES = {"speed": frozenset({"standard"}), "inference_geo": frozenset({"global", "not_available"})}
+# They raise the price of every token, unless they say what happens anyway. The first has no listed price.
+SURCHARGES = {"inference_geo": frozenset({"global", "not_available"}), "speed": frozenset({"standard"})}
 
 # These only remove tokens from the conversation; other edits have the model write a summary first.
 FREE_CONTEXT_EDITS = frozenset({"clear_tool_uses_20250919", "clear_thinking_20251015"})

@@ -61,10 +61,25 @@ def read_shape(body: bytes, values: Mapping[str, bytes]) -> ReadShape:
         output_limit=_limit(values),
         unboundable=tuple(found.unboundable),
         fallback_models=models,
-        service_tier=optional_str(values, "service_tier"),
+        service_tier=_priced_tier(values),
         cache_writes=cache_writes(body),
     )
     return ReadShape(shape, tuple(found.stateful))
+
+
+def _priced_tier(values: Mapping[str, bytes]) -> str | None:
+    """What decides which of the model's prices holds: a surcharge, else the service tier."""
+    for name in fields.SURCHARGES:
+        tier = _surcharge(name, values.get(name, b"null"))
+        if tier is not None:
+            return tier
+    return optional_str(values, "service_tier")
+
+
+def _surcharge(name: str, value: bytes) -> str | None:
+    """The tier that a field like `speed` asks for; None where it says what happens anyway. Raises BadRequest."""
+    said = optional_str({name: value}, name)
+    return None if said is None or said in fields.SURCHARGES[name] else said
 
 
 def _limit(values: Mapping[str, bytes]) -> int | None:
@@ -86,7 +101,7 @@ def _look_at_field(name: str, value: bytes, found: _Found) -> None:
         found.beyond_text[name] = None  # The turns that the server keeps are read, and billed, again.
     if (
         name in fields.UNBOUNDABLE
-        or (name in fields.SURCHARGES and msgspec.json.decode(value) not in fields.SURCHARGES[name])
+        or (name == "inference_geo" and _surcharge(name, value) is not None)
         or (name == "context_management" and not _only_removes(msgspec.json.decode(value)))
         or (name not in fields.ANTHROPIC and name not in fields.OPENROUTER)
     ):
