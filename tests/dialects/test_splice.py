@@ -160,8 +160,7 @@ def edited(body: dict[str, Any], edits: Edits) -> dict[str, Any]:
         for name in stated:
             body[name] = min(body[name], edits.output_limit)
         if not stated:
-            name = next((n for n in ("max_completion_tokens", "max_tokens") if n in body), "max_completion_tokens")
-            body[name] = edits.output_limit
+            body["max_completion_tokens"] = edits.output_limit
     if edits.include_usage and body.get("stream"):
         body["stream_options"] = (body.get("stream_options") or {}) | {"include_usage": True}
     if edits.max_price or edits.require_parameters:

@@ -62,6 +62,7 @@ async def play(cases: Sequence[Case], at_a_time: int, progress: Told, *, patient
             found = await run.all(some, _continued(progress, total, done, bad), patient=patient)
         result.verdicts += found.verdicts
         result.leaks += found.leaks
+        result.replayed += found.replayed
         done, bad = done + len(some), bad + sum(bool(verdict.broken) for verdict in found.verdicts)
     result.seconds = time.monotonic() - started
     return result

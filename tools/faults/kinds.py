@@ -156,17 +156,19 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One cell of the table: a fault, a caller's lane and mode, and where it strikes."""
+    """One cell of the table: a fault, a caller's lane and mode, and where it strikes. `round` counts its replays."""
 
     number: int
     fault: Fault
     lane: Lane
     mode: Mode
     where: Where
+    round: int = 0
 
     @property
     def name(self) -> str:
-        return f"{self.fault.name} | {self.where} | {self.lane.name} | {self.mode}"
+        again = f" | round {self.round}" if self.round else ""
+        return f"{self.fault.name} | {self.where} | {self.lane.name} | {self.mode}{again}"
 
     @property
     def struck(self) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ and codes; nothing of the gateway's code is used.
    `ownkey verify` finds nothing.
 
 Not judged: answers whose words were repeated by the provider itself (no reader could tell), and money where the
-provider states a usage of zero (it is believed; Anthropic's stream has no other way to leave it out).
+provider states a usage of zero (it is believed: steps of a programmatic tool call are recorded like that).
 
 ## Results
 
@@ -106,7 +106,7 @@ def _figures(result: Result) -> str:
     slowest = max((verdict.seconds for verdict in result.verdicts), default=0.0)
     return (
         f"{len(faults)} faults, {len(LANES)} lanes, {result.seconds / 60:.0f} minutes; the slowest case took "
-        f"{slowest:.1f} s."
+        f"{slowest:.1f} s. Played again because the machine itself stood still: {result.replayed}."
     )
 
 

@@ -245,6 +245,7 @@ class DataPlaneApp:
             )
             try:
                 request.stream = _stream_mode(asked.stream)
+                _check_forwarded(request.headers)
                 request.body = await self._read(asked, receive)
             except Refused as refused:
                 await self._plane.gateway.refuse(request, refused.refusal, reply)
@@ -358,6 +359,16 @@ def _stream_mode(wished: str | None) -> Literal["live", "whole"] | None:
             ))
 
 
+def _check_forwarded(headers: Mapping[str, str]) -> None:
+    """What goes on to a provider must be plain text: sent on, it would fail there like an outage of the provider."""
+    for name, value in headers.items():
+        if not value.isascii() or not value.replace("\t", " ").isprintable():
+            raise Refused(Refusal(
+                Code.BAD_REQUEST, f"The header {name} holds characters that cannot be sent on.",
+                "Write it in printable ASCII, or leave it out.", param=name,
+            ))
+
+
 def _named_endpoint(query: bytes) -> Endpoint | None:
     wished = parse_qs(query.decode("latin-1")).get("endpoint", [""])[-1]
     for endpoint in get_args(Endpoint):
@@ -375,7 +386,7 @@ def _endpoint_of(body: bytes, product: Product, task: str | None) -> Endpoint:
     """Explain takes either body: a task's own endpoint, else embeddings where there is `input` and no messages."""
     try:
         parsed = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return "chat"
     if not isinstance(parsed, dict):
         return "chat"

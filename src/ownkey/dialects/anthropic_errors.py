@@ -23,6 +23,7 @@ _TYPES = {
 
 # The neutral form has OpenAI's names; a refusal names a parameter as the caller wrote it.
 OWN_NAMES = {
+    "messages[].content[].file.filename": "messages[].content[].document.title",
     "messages[].content[].file": "messages[].content[].document",
     "messages[].content[].image_url": "messages[].content[].image",
     "messages[].reasoning_details": "messages[].content[].thinking",

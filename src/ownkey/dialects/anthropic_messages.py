@@ -129,6 +129,7 @@ class AnthropicDialect:
         elif self.limit_required and shape.output_limit is None:
             raise BadRequest("`max_tokens` is missing: say how long the answer may be at most.", "max_tokens")
         check_provider(members)
+        member_object(members, "thinking")  # It may have to be edited; what names a field twice is refused here.
         unmark_messages(Splicer(body), members, model)
         router_fields = tuple(name for name in values if name in fields.OPENROUTER and values[name] != b"null")
         return MessagesCall(

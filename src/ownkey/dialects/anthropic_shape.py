@@ -122,7 +122,7 @@ def _only_removes(management: Any) -> bool:
         return False
     edits = management.get("edits") or []
     return isinstance(edits, list) and all(
-        isinstance(edit, dict) and edit.get("type") in fields.FREE_CONTEXT_EDITS for edit in edits
+        isinstance(edit, dict) and str(edit.get("type")) in fields.FREE_CONTEXT_EDITS for edit in edits
     )
 
 
@@ -174,7 +174,7 @@ def _blocks(content: Any) -> Iterator[dict[str, Any]]:
 
 
 def _look_at_block(block: Mapping[str, Any], found: _Found) -> None:
-    kind = block.get("type")
+    kind = str(block.get("type"))[:_NAME_LENGTH]  # It may be any JSON, and a list could not be looked up.
     source = block.get("source")
     source = source if isinstance(source, dict) else {}
     if source.get("type") == "file" or kind == "container_upload":
@@ -186,5 +186,5 @@ def _look_at_block(block: Mapping[str, Any], found: _Found) -> None:
             found.image_bytes += len(data)
     elif kind in fields.TOOL_BRINGING_BLOCKS:
         found.unboundable[f"messages: {kind}"] = None
-    elif not isinstance(kind, str) or kind not in fields.TEXT_BLOCKS:
-        found.beyond_text[str(kind)[:_NAME_LENGTH]] = None
+    elif kind not in fields.TEXT_BLOCKS:
+        found.beyond_text[kind] = None

@@ -91,8 +91,8 @@ class OpenAICall:
             if int(values[name]) > limit:
                 splicer.replace(self.members.spans[name], b"%d" % limit)
         if not stated:
-            name = next((name for name in names if name in values), names[0])
-            splicer.set(self.members, name, b"%d" % limit)
+            # Never the older name, even where it is there as null: models that reason refuse it.
+            splicer.set(self.members, names[0], b"%d" % limit)
 
     def left_out(self, model: str) -> tuple[str, ...]:
         """Nothing: these formats carry reasoning as the upstreams themselves name it."""

@@ -67,6 +67,9 @@ UNBOUNDABLE = frozenset(
     }
 )
 
+# Values that ask for none of them. An empty object is not among them: `"web_search_options": {}` searches.
+SAYS_NOTHING = (b"null", b"[]")
+
 # Tools that the caller runs; every other kind is run and billed by the provider.
 CLIENT_TOOLS = frozenset({"function", "custom"})
 

@@ -38,6 +38,21 @@ _READ = frozenset(
     }
 )
 
+_MESSAGE_FIELDS = frozenset(
+    {
+        "role", "content", "name", "tool_calls", "tool_call_id", "refusal", "reasoning", "reasoning_content",
+        "reasoning_details", "audio", "images", "function_call", "cache_control",
+    }
+)
+_PART_FIELDS: Mapping[str, frozenset[str]] = {
+    "text": frozenset({"type", "text", "cache_control"}),
+    "refusal": frozenset({"type", "refusal"}),
+    "image_url": frozenset({"type", "image_url", "cache_control"}),
+    "input_audio": frozenset({"type", "input_audio"}),
+    "file": frozenset({"type", "file", "cache_control"}),
+}
+_FUNCTION_FIELDS = frozenset({"name", "description", "parameters", "strict"})
+
 
 def read_chat(body: dict[str, Any]) -> ChatRequest:
     """The conversation to continue. Raises BadRequest where a message, tool or format cannot be read."""
@@ -68,6 +83,13 @@ def read_chat(body: dict[str, Any]) -> ChatRequest:
         reasoning_max_tokens=reasoning_tokens,
         rest=rest,
     )
+
+
+def _keep_others(fields: Mapping[str, Any], known: frozenset[str], where: str, rest: dict[str, Any]) -> None:
+    """Keep under their names the fields that are not read and do say something."""
+    for name, value in fields.items():
+        if name not in known and value not in (None, [], {}, ""):
+            rest[f"{where}.{name[:80]}"] = value
 
 
 def _typed(body: Mapping[str, Any], name: str, kind: type, words: str, where: str = "") -> Any:
@@ -122,6 +144,7 @@ def _message(message: Any, where: str, rest: dict[str, Any]) -> Message:
         role = "assistant" if role == "assistant" else "tool"
     if not isinstance(role, str) or role not in _ROLES:
         raise BadRequest(f"`{where}.role` is not a role.", f"{where}.role")
+    _keep_others(message, _MESSAGE_FIELDS, "messages[]", rest)
     if message.get("audio") is not None:
         rest["messages.audio"] = True
     if message.get("images"):
@@ -173,7 +196,10 @@ def _part(part: Any, where: str, rest: dict[str, Any]) -> Part | None:
     if not isinstance(part, dict):
         raise BadRequest(f"`{where}` must be an object.", where)
     cache_control = part.get("cache_control")
-    match part.get("type"):
+    kind = part.get("type")
+    if isinstance(kind, str) and kind in _PART_FIELDS:
+        _keep_others(part, _PART_FIELDS[kind], "messages[].content[]", rest)
+    match kind:
         case "text":
             return Text(_needed(part, "text", where), cache_control)
         case "refusal":
@@ -181,6 +207,7 @@ def _part(part: Any, where: str, rest: dict[str, Any]) -> Part | None:
         case "image_url":
             image = part.get("image_url")
             image = {"url": image} if isinstance(image, str) else _needed_object(image, f"{where}.image_url")
+            _keep_others(image, frozenset({"url", "detail"}), "messages[].content[].image_url", rest)
             url = _needed(image, "url", f"{where}.image_url")
             detail = image.get("detail")
             if not url.startswith("data:"):
@@ -270,6 +297,8 @@ def _tools(value: Any, rest: dict[str, Any]) -> tuple[Tool, ...]:
             continue
         place = f"tools[{index}].function"
         function = _needed_object(tool.get("function"), place)
+        _keep_others(tool, frozenset({"type", "function", "cache_control"}), "tools[]", rest)
+        _keep_others(function, _FUNCTION_FIELDS, "tools[].function", rest)
         tools.append(
             Tool(
                 name=_needed(function, "name", place),
@@ -307,6 +336,12 @@ def _json_format(value: Any, rest: dict[str, Any]) -> JsonFormat | None:
             return JsonFormat()
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)} as described}:
             where = "response_format.json_schema."
+            description = _typed(described, "description", str, "a text", where)
+            if description and "description" not in schema:
+                schema = {**schema, "description": description}  # What the model is told of the format as a whole.
+            elif description:
+                rest[f"{where}description"] = description
+            _keep_others(described, frozenset({"schema", "name", "strict", "description"}), where[:-1], rest)
             return JsonFormat(
                 schema=schema,
                 name=_typed(described, "name", str, "a text", where),

@@ -60,11 +60,27 @@ _decode_items = msgspec.json.Decoder(list[_Item]).decode
 
 @dataclass(slots=True)
 class Media:
-    """What a request holds besides text; `beyond_text` are names in the order they came."""
+    """What a request holds besides text; `beyond_text` and `unboundable` are names in the order they came."""
 
     image_count: int = 0
     image_bytes: int = 0
     beyond_text: dict[str, None] = field(default_factory=dict)
+    unboundable: dict[str, None] = field(default_factory=dict)
+
+    def look_at_image(self, part: Mapping[str, Any]) -> None:
+        """Count an image part. What a data URL calls something else than an image is held as what it may be."""
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else image
+        self.image_count += 1
+        if isinstance(url, str) and url.startswith("data:"):
+            self.image_bytes += len(url)
+            if not url.startswith("data:image/"):
+                self.beyond_text["image_url"] = None
+
+    def look_at_breakpoint(self, part: Mapping[str, Any]) -> None:
+        """A part may set a cache lifetime of its own (OpenAI's `prompt_cache_breakpoint`)."""
+        if has_dear_lifetime(part.get("prompt_cache_breakpoint")):
+            self.unboundable["prompt_cache_breakpoint.ttl"] = None
 
 
 @dataclass(slots=True)
@@ -73,6 +89,11 @@ class InputSeen(Media):
 
     references: bool = False
     server_tools: list[str] = field(default_factory=list)
+
+
+def has_dear_lifetime(options: Any) -> bool:
+    """Whether cache options ask for another lifetime than the one whose writes have a listed price."""
+    return isinstance(options, dict) and options.get("ttl") not in (None, "30m")
 
 
 def is_null(values: Mapping[str, bytes], name: str) -> bool:
@@ -160,12 +181,9 @@ def _look_at_parts(raw: msgspec.Raw, kind: str, seen: InputSeen) -> None:
 def _look_at_part(part: Any, kind: str, seen: InputSeen) -> None:
     if not isinstance(part, dict):
         return
+    seen.look_at_breakpoint(part)
     what = str(part.get("type"))
     if what in _IMAGE_PARTS:
-        image = part.get("image_url")
-        url = image.get("url") if isinstance(image, dict) else image
-        seen.image_count += 1
-        if isinstance(url, str) and url.startswith("data:"):
-            seen.image_bytes += len(url)
+        seen.look_at_image(part)
     elif what not in _TEXT_PARTS and not (kind == "shell_call_output" and "type" not in part):
         seen.beyond_text[what[:80]] = None

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from ownkey.dialects import openai_fields as fields
-from ownkey.dialects.openai_responses import InputSeen, Media, server_tools
+from ownkey.dialects.openai_responses import InputSeen, Media, has_dear_lifetime, server_tools
 from ownkey.domain.bounds import RequestShape
 from ownkey.domain.wire import BadRequest, Endpoint
 
@@ -79,6 +79,7 @@ def read_shape(
         _look_at_messages(values["messages"], media)
     elif b"{" in values["input"]:
         _look_at_inputs(msgspec.json.decode(values["input"]), media)
+    unboundable += tuple(media.unboundable)
     limits = [optional_count(values, name) for name in LIMIT_FIELDS[endpoint]]
     return RequestShape(
         text_bytes=text_bytes(body),
@@ -108,12 +109,11 @@ def _unboundable(endpoint: Endpoint, values: Mapping[str, bytes], models: tuple[
         found = [
             name
             for name, value in values.items()
-            if name not in known or (name in fields.UNBOUNDABLE and value not in (b"null", b"[]", b"{}"))
+            if name not in known or (name in fields.UNBOUNDABLE and value not in fields.SAYS_NOTHING)
         ]
     if endpoint != "embeddings":
         found += server_tools(values.get("tools", b"null"))
-        if b"ttl" in values.get("prompt_cache_options", b""):
-            found += _cache_lifetime(values["prompt_cache_options"])
+        found += _cache_lifetime(values.get("prompt_cache_options", b"null"))
         if _is_more_than_text(values.get("modalities", b"null")):
             found.append("modalities")
     if any(model.endswith(":online") for model in models):
@@ -123,9 +123,7 @@ def _unboundable(endpoint: Endpoint, values: Mapping[str, bytes], models: tuple[
 
 def _cache_lifetime(raw: bytes) -> list[str]:
     """Only the standard lifetime of a cache entry is written at a price that is listed."""
-    options = msgspec.json.decode(raw)
-    ttl = options.get("ttl") if isinstance(options, dict) else None
-    return [] if ttl in (None, "30m") else ["prompt_cache_options.ttl"]
+    return ["prompt_cache_options.ttl"] if has_dear_lifetime(msgspec.json.decode(raw)) else []
 
 
 def _is_more_than_text(raw: bytes) -> bool:
@@ -173,13 +171,10 @@ def _look_at_inputs(inputs: Any, media: Media) -> None:
 def _look_at_part(part: Any, media: Media) -> None:
     if not isinstance(part, dict):
         return
+    media.look_at_breakpoint(part)
     kind = str(part.get("type"))
     if kind == "image_url":
-        image = part.get("image_url")
-        url = image.get("url") if isinstance(image, dict) else image
-        media.image_count += 1
-        if isinstance(url, str) and url.startswith("data:"):
-            media.image_bytes += len(url)
+        media.look_at_image(part)
     elif kind not in _TEXT_PARTS:
         media.beyond_text[kind[:80]] = None
 

@@ -1,11 +1,16 @@
 """OpenRouter's `provider` object, which every dialect may carry: its price ceiling and its demand for parameters."""
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 
 import msgspec
 
 from ownkey.dialects.splice import ObjectSpans, Splicer, object_literal
 from ownkey.domain.wire import Edits
+
+
+# A price as every reader reads it: Python's own "1_0" or a minus would be no ceiling elsewhere.
+_PRICE = re.compile(rb'("?)(\d{1,12}(?:\.\d{1,24})?(?:[eE][+-]?\d{1,2})?)\1')
 
 
 def member_object(members: ObjectSpans, name: str) -> ObjectSpans | None:
@@ -55,10 +60,5 @@ def _max_price(provider: ObjectSpans) -> ObjectSpans | None:
 
 def _is_lower(own: bytes | None, ours: bytes) -> bool:
     """Whether the caller's own price ceiling is at or below ours. A price is digits, bare or in quotes."""
-    if own is None:
-        return False
-    try:
-        price = Decimal(own.strip(b'"').decode("ascii"))
-        return price.is_finite() and price <= Decimal(ours.strip(b'"').decode("ascii"))
-    except (InvalidOperation, UnicodeDecodeError):
-        return False
+    price = _PRICE.fullmatch(own or b"")
+    return price is not None and Decimal(price[2].decode()) <= Decimal(ours.strip(b'"').decode("ascii"))

@@ -9,6 +9,9 @@ from decimal import Decimal, InvalidOperation
 NUSD_PER_USD = 1_000_000_000
 TOKENS_PER_MILLION = 1_000_000
 MAX_NUSD = 2**63 - 1
+# Below this power of ten an amount is the smallest there is: a longer exponent must not cost us any work.
+_SMALLEST = 30
+_MOST_DIGITS = 1_000
 
 
 class AmountError(ValueError):
@@ -34,9 +37,13 @@ def parse_usd_nusd(text: str | int | Decimal) -> int:
         raise AmountError(f"not an amount in USD: {str(text)[:40]!r}")
     if value.adjusted() > 12:
         raise AmountError("the amount is too large")
+    if value.adjusted() < -_SMALLEST:
+        return 1 if value else 0
     sign, digits, exponent = value.as_tuple()
     del sign
     assert isinstance(exponent, int)
+    if len(digits) > _MOST_DIGITS:
+        raise AmountError("the amount has too many digits")
     whole = int("".join(map(str, digits)) or "0")
     shift = exponent + 9
     amount = whole * 10**shift if shift >= 0 else ceil_div(whole, 10**-shift)

@@ -151,8 +151,9 @@ def decide_after(
 ) -> After:
     """What follows a failed attempt on `route`.
 
-    `retried` says that this route already had its second tries, if it is given any. Each following attempt needs its own hold. Only a
-    failing key (AUTH, FUNDS) ever leads to credits, and only in row F10; never an outage, a rate limit or a cap.
+    `retried` says that this route already had its second tries, if it is given any. Each following attempt needs its
+    own hold. Only a failing key (AUTH, FUNDS) ever leads to credits, and only in row F10; never an outage, a rate
+    limit or a cap.
     """
     cls = failure.cls
     code = code_for(cls)

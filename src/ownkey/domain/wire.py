@@ -12,8 +12,8 @@ from ownkey.domain.failures import Failure
 from ownkey.domain.usage import Usage
 
 Endpoint = Literal["chat", "embeddings", "responses", "messages", "count_tokens"]
-"""`chat` and `responses` are OpenAI's ways to ask for an answer, `messages` is Anthropic's; `count_tokens` only measures
-a `messages` request and costs nothing."""
+"""`chat` and `responses` are OpenAI's ways to ask for an answer, `messages` is Anthropic's; `count_tokens` only
+measures a `messages` request and costs nothing."""
 
 ANSWERING: frozenset[Endpoint] = frozenset({"chat", "responses", "messages"})
 """Endpoints that a model answers with text: their answers have an output limit, and may be streamed."""
@@ -38,8 +38,8 @@ class Seen:
     whatever else was seen. `usage` is the last report. `content_bytes` counts bytes of delivered content.
     `refused` turns true when the model or the provider's filter refused inside a good answer: class `policy`,
     passed on as the dialect's own refusal. `sequence_number` is the last one of a stream whose events are numbered:
-    an error event of ours goes on from there. `took_over` is another model than the one asked for, which the provider
-    let finish the answer: its prices hold.
+    an error event of ours goes on from there. `unreported`: the answer is complete, but `usage` is an interim report.
+    `took_over` is another model than the one asked for, which the provider let finish the answer: its prices hold.
     """
 
     content: bool = False
@@ -54,6 +54,7 @@ class Seen:
     choices_open: set[int] = field(default_factory=set)
     refused: bool = False
     sequence_number: int | None = None
+    unreported: bool = False
     took_over: str | None = None
 
 

@@ -238,7 +238,9 @@ class _Frames:
             "stop_sequence": None,
         }
         # message_start counts the token or so that exists by then; a report of more would bill what a cut never sent.
-        message["usage"] = _usage(usage or Usage(), min(1, usage.output) if usage is not None else 0)
+        # It is there whatever the last report is.
+        first = Usage() if draft.twist.usage == "zero" else draft.usage
+        message["usage"] = _usage(first, min(1, first.output))
         yield self._event("head", {"type": "message_start", "message": message})
         for index, part in enumerate(choice.parts):
             yield from self._part(index, part)
@@ -254,7 +256,7 @@ class _Frames:
             if draft.provider == "openrouter":
                 delta["usage"].update(_router_cost(draft))
         elif draft.twist.usage == "missing":
-            delta["usage"] = {"output_tokens": 0}
+            delta["usage"] = {}
         yield self._event("finish", delta)
         yield self._event("end", {"type": "message_stop"})
         if draft.provider == "openrouter":

@@ -36,6 +36,8 @@ ARRIVED_S = 0.002
 READS_BEFORE_LEAVING = 100
 JOURNAL_EVERY_S = 5.0
 MAX_DRAINS = 64
+NO_ENDPOINTS = ("no_endpoints", "privacy_restricted", "region_restricted", "constraint_filtered")
+"""OpenRouter's signals for a model that it has, but not for this request. Only the first leaves the reason open."""
 
 
 @dataclass(slots=True)
@@ -256,7 +258,7 @@ class Runner:
     ) -> Failure | None:
         """Read to the end, holding everything back until the first content; None: a whole answer, or nobody is
         there to read it any more."""
-        seen, pending = relay.seen, b""
+        seen, pending = relay.seen, bytearray()
         patience = _Patience(self._limits, log.deadline, first_by, self._clock.monotonic())
         while True:
             now = self._clock.monotonic()
@@ -267,13 +269,15 @@ class Runner:
                 chunk = await read_in_time(response, patience.until(seen, now, drain.until) - now)
             except UpstreamError as error:
                 if seen.complete:
-                    answer.tail = pending + relay.eof()
+                    answer.tail = bytes(pending) + relay.eof()
                     return None
                 if error.timeout:
                     await read_what_came(response, relay)
                     return timeout_failure(seen, log, self._clock.monotonic())
                 raise
+            before_bytes = seen.content_bytes
             pending += relay.feed(chunk) if chunk else relay.eof()
+            progress.unread_bytes = 0 if seen.content_bytes != before_bytes else progress.unread_bytes + len(chunk)
             if seen.content and progress.first_content_ms is None:
                 progress.first_content_ms = log.elapsed_ms(self._clock.monotonic())
             commits = (seen.content or seen.complete) and seen.failure is None and not log.gather
@@ -283,22 +287,22 @@ class Runner:
             if seen.failure is None and (seen.ended or not chunk):
                 if chunk:
                     await read_to_end(response)
-                answer.tail = pending
+                answer.tail = bytes(pending)
                 return None
             if progress.committed and pending and not reply.gone:
                 before = self._clock.monotonic()
                 try:
-                    await reply.write(pending)
+                    await reply.write(bytes(pending))
                 except asyncio.CancelledError:
                     await read_what_came(response, relay)
                     raise
                 patience.extend(self._clock.monotonic() - before)
-                pending = b""
+                pending.clear()
                 if progress.journal_at is not None and now >= progress.journal_at:
                     progress.journal_at = now + JOURNAL_EVERY_S
                     await self._write_journal(log, planned, progress)
             if reply.gone:
-                pending = b""
+                pending.clear()
             if seen.failure is not None:
                 progress.unread = bool(chunk) and seen.failure.cls is FailureClass.NETWORK
                 return seen.failure
@@ -351,13 +355,14 @@ class Runner:
         seen = progress.seen
         if failure is None and gone and not seen.complete:
             failure = Failure(FailureClass.NETWORK, "the caller hung up")
-        final = seen.usage is not None and (seen.complete or not planned.codec.interim_usage)
+        reported = seen.complete and not seen.unreported
+        final = seen.usage is not None and (reported or not planned.codec.interim_usage)
         bills_on = not seen.complete and not planned.provider.stops_billing(planned.native_model)
         price = planned.price if seen.took_over is None else planned.price_of(seen.took_over)
         return decide_outcome(
             seen=seen, failure=failure, sent=progress.sent, final_usage=final, price=price,
             price_of=planned.price_of, terms=planned.terms, output_limit=hold.output_limit,
-            unseen=bills_on or progress.unread or hides_reasoning(planned.slug),
+            unseen=bills_on or progress.unread or hides_reasoning(planned.slug), unread_bytes=progress.unread_bytes,
         )
 
     def _record(
@@ -503,11 +508,11 @@ def explain_no_endpoints(failure: Failure, log: CallLog, planned: Planned) -> Fa
     """OpenRouter's "no endpoints" has three causes that only the request tells apart: the caller's own `provider`
     preferences, our price limit, or the customer's settings at OpenRouter (what the classifier assumes)."""
     call, plan = log.call, log.plan
-    if failure.cls is not FailureClass.SCOPE or not failure.signal.endswith("no_endpoints") or call is None:
+    if failure.cls is not FailureClass.SCOPE or not failure.signal.endswith(NO_ENDPOINTS) or call is None:
         return failure
     if "provider" in call.router_fields:
         return replace(failure, cls=FailureClass.REQUEST, param="provider")
-    if plan is not None and plan.at_stake and planned.price is not None:
+    if plan is not None and plan.at_stake and planned.price is not None and failure.signal.endswith(NO_ENDPOINTS[0]):
         return replace(
             failure, cls=FailureClass.MODEL_MISSING,
             message="OpenRouter has no endpoint for this model at the listed price or below, or its settings exclude "

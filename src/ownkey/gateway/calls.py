@@ -175,7 +175,8 @@ def _label(text: str | None) -> str | None:
 @dataclass(slots=True)
 class Progress:
     """One attempt's live state, readable when the task is cancelled in the middle. `unread`: the provider was saying
-    more when its answer was given up as unreadable. `journal_at`: when its delivery is written down next."""
+    more when its answer was given up as unreadable. `unread_bytes` came since the last content. `journal_at`: when its
+    delivery is written down next."""
 
     hold: HoldGranted
 
@@ -186,4 +187,5 @@ class Progress:
     committed: bool = False
     first_content_ms: int | None = None
     unread: bool = False
+    unread_bytes: int = 0
     journal_at: float | None = None

@@ -17,7 +17,7 @@ from ownkey.domain.failures import Failure, FailureClass, find_reset_ms
 from ownkey.domain.product import Payers, Product
 from ownkey.domain.receipts import Basis, HoldState, Skip
 from ownkey.domain.refusals import Code, Refusal, Refused
-from ownkey.domain.routing import After, Mark, Route, Step, decide_after
+from ownkey.domain.routing import After, Mark, Route, Step, code_for, decide_after
 from ownkey.domain.wire import BadRequest, ErrorFields
 from ownkey.domain.workspace import Health
 from ownkey.gateway import words
@@ -155,8 +155,9 @@ class Gateway:
             deadline=now + self._house.product.routing.deadline_s,
         )
 
-    async def admit(self, log: CallLog, unusable: frozenset[str] = frozenset()) -> Plan:
-        """Gates 1 to 5: rights, task, entitlement and payer. Sets `log.plan`. Raises Refused."""
+    async def admit(self, log: CallLog, unusable: frozenset[str] = frozenset(), on_trial: str = "") -> Plan:
+        """Gates 1 to 5: rights, task, entitlement and payer. Sets `log.plan`. Raises Refused. `unusable`: credentials
+        that cannot be opened; `on_trial`: the one that this call is trying already."""
         house, request = self._house, log.request
         workspace = request.workspace
         if log.call is None:
@@ -183,7 +184,7 @@ class Gateway:
             product=house.product, providers=house.providers, workspace=workspace, platform=platform, money=money,
             prices=house.prices.current(), dialect=request.dialect.name, call=call, task=task,
             now=house.clock.monotonic(), now_ms=log.at_ms, unusable=unusable,
-            is_flagged=house.prices.is_flagged,
+            on_trial=on_trial, is_flagged=house.prices.is_flagged,
         )
         plan = log.plan = make_plan(inputs, house.circuits)
         if plan.refusal is not None:
@@ -216,16 +217,27 @@ class Gateway:
                 await self._end_attempt(log)
                 unusable |= {planned.credential.id}
                 house.health.mark_undecryptable(planned.credential, house.clock.now_ms())
-                plan, index, tries_here = await self.admit(log, unusable), 0, 0
+                plan = await self.admit(log, unusable)
+                behind = find_behind(plan, planned)
+                if behind is None:
+                    assert result.failure is not None
+                    raise Refused(words.key_failed(log.attempts, plan.unhealthy) or words.all_failed(
+                        Code.CREDENTIAL_REJECTED, result.failure, planned.route, log.attempts, None
+                    ))
+                index, tries_here = behind, 0
                 continue
             if result.failure is None or result.gone:
                 self._remember_success(planned, result)
                 await self._finish(log, planned, result, reply)
                 return
-            if await self._refresh_price(log, plan, planned, result):
+            if tries < house.product.routing.max_attempts and await self._refresh_price(log, plan, planned, result):
                 await self._end_attempt(log)
-                plan = await self.admit(log, unusable)
-                index, tries_here = find_again(plan, planned), 0
+                plan = await self.admit(log, unusable, planned.credential.id)
+                again = find_again(plan, planned)
+                if again is None:
+                    await self._give_up(log, planned, result, After(Step.STOP, code_for(result.failure.cls)), reply)
+                    return
+                index, tries_here = again, 0
                 continue
             failure = self._judge_rejection(planned, result.failure)
             log.attempts[-1] = replace(log.attempts[-1], failure=failure.cls.value)
@@ -329,7 +341,8 @@ class Gateway:
             await reply.finish(self._stream_error(log, refusal))
             return
         headers = [
-            ("content-type", "application/json"), (log.request.dialect.request_id_header, log.id), *receipt_headers(log),
+            ("content-type", "application/json"), (log.request.dialect.request_id_header, log.id),
+            *receipt_headers(log),
         ]
         if fields.retry_after_s is not None:
             headers.append(("retry-after", str(fields.retry_after_s)))
@@ -376,16 +389,16 @@ class Gateway:
         here = plan.attempts[index]
         rest = range(index + 1, len(plan.attempts))
         same_payer = [i for i in rest if (plan.attempts[i].route is Route.CREDITS) == (here.route is Route.CREDITS)]
-        match after.step:
-            case Step.RETRY:
-                wait_s = retry_wait_s(failure)
-                jittered_s = wait_s * (1 + self._house.clock.chance() * RETRY_JITTER)
-                direct = here.route is Route.DIRECT
-                longest_s = limits.retry_wait_with_route_s if direct and same_payer else limits.retry_wait_max_s
-                if wait_s <= longest_s and now + jittered_s < log.deadline:
-                    return index, jittered_s
-                if direct:
-                    return next(iter(same_payer), None), 0.0
+        step = after.step
+        if step is Step.RETRY:
+            wait_s = retry_wait_s(failure)
+            jittered_s = wait_s * (1 + self._house.clock.chance() * RETRY_JITTER)
+            direct = here.route is Route.DIRECT
+            longest_s = limits.retry_wait_with_route_s if direct and same_payer else limits.retry_wait_max_s
+            if wait_s <= longest_s and now + jittered_s < log.deadline:
+                return index, jittered_s
+            step = Step.NEXT_ROUTE if direct else Step.NEXT_MODEL
+        match step:
             case Step.NEXT_ROUTE if same_payer:
                 return same_payer[0], 0.0
             case Step.NEXT_ROUTE if plan.unhealthy is None:
@@ -492,10 +505,28 @@ def blames_price(failure: Failure, plan: Plan, planned: Planned) -> bool:
     )
 
 
-def find_again(plan: Plan, planned: Planned) -> int:
-    """The place of the same route in a plan made anew; its first one where it is gone."""
-    same = (i for i, a in enumerate(plan.attempts) if a.route is planned.route and a.slug == planned.slug)
-    return next(same, 0)
+def find_again(plan: Plan, planned: Planned) -> int | None:
+    """The place of the same route in a plan made anew; where it is gone, the same payer's next model; else None."""
+    same_payer = [
+        (i, a) for i, a in enumerate(plan.attempts) if (a.route is Route.CREDITS) == (planned.route is Route.CREDITS)
+    ]
+    same = (i for i, a in same_payer if a.route is planned.route and a.slug == planned.slug)
+    later = (i for i, a in same_payer if a.model_index > planned.model_index)
+    return next(same, next(later, None))
+
+
+def find_behind(plan: Plan, planned: Planned) -> int | None:
+    """The first attempt of a plan made anew that stands behind `planned`, whose key cannot be opened: what stood before
+    it has failed. Credits stand there only where they pay anyway, or where the key before them is known to fail."""
+    key_only = plan.decision.credits_on_key_failure and plan.unhealthy is None
+    to_credits = planned.route is Route.CREDITS or not key_only
+    behind = (i for i, a in enumerate(plan.attempts) if place(a) > place(planned))
+    return next((i for i in behind if to_credits or plan.attempts[i].route is not Route.CREDITS), None)
+
+
+def place(planned: Planned) -> tuple[bool, int, bool]:
+    """Where an attempt stands in every plan: the customer's keys first, model by model, each direct first."""
+    return planned.route is Route.CREDITS, planned.model_index, planned.route is not Route.DIRECT
 
 
 def check_rights(request: CallRequest, task: str | None) -> None:

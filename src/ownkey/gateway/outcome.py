@@ -47,6 +47,7 @@ def decide_outcome(
     terms: Terms | None,
     output_limit: int,
     unseen: bool = False,
+    unread_bytes: int = 0,
     price_of: PriceOf | None = None,
 ) -> Outcome:
     """The end of one attempt, by the table of the money contract.
@@ -55,13 +56,14 @@ def decide_outcome(
     `terms` None: the model has no price and nothing was at stake. `output_limit` is what was granted and sent.
     `price` is that of the model that answered, `price_of` finds those of others that worked on the same call.
     `unseen`: output may be billed that never came here (the provider goes on after a cut, or hides its reasoning).
+    `unread_bytes` came after the last content that was read: an event may have been on its way.
     """
     if not sent or (failure is not None and failure.unbilled and not seen.content):
         return nothing_billed()
     if seen.usage is not None and final_usage:
         return _reported(seen, seen.usage, failure, price, price_of)
     if seen.content or (failure is None and seen.complete):
-        return _estimated(seen, price, terms, output_limit, unseen)
+        return _estimated(seen, price, terms, output_limit, unseen, unread_bytes)
     if terms is None:
         return Outcome(HoldState.SETTLED, Basis.UNKNOWN, None, 0, maybe_billed=True, usage=None)
     bound = terms.bound_nusd(output_limit)
@@ -84,22 +86,23 @@ def _reported(
 
 
 def _estimated(
-    seen: Seen, price: ModelPrice | None, terms: Terms | None, output_limit: int, unseen: bool
+    seen: Seen, price: ModelPrice | None, terms: Terms | None, output_limit: int, unseen: bool, unread_bytes: int
 ) -> Outcome:
     """Content came, but no final usage: high for the cap, low for credits, both at most the hold."""
+    bytes_out = seen.content_bytes + unread_bytes
     last = seen.usage
     reported = last is not None and last.total_input > 0
     if last is not None and reported:
-        high = replace(last, output=max(last.output, seen.content_bytes - last.reasoning), cost_nusd=None)
+        high = replace(last, output=max(last.output, bytes_out - last.reasoning), cost_nusd=None)
         low = replace(last, output=last.output or _low_output(seen), cost_nusd=None)
     else:
-        high = Usage(output=seen.content_bytes)
+        high = Usage(output=bytes_out)
         low = Usage(output=_low_output(seen))
     if terms is None or price is None:
         return Outcome(HoldState.SETTLED, Basis.UNKNOWN, None, 0, maybe_billed=True, usage=high)
     bound = terms.bound_nusd(output_limit)
     # The input part of the bound stands in for a report that never came: nothing can be missed.
-    high_cost = bound if unseen else terms.bound_nusd(min(seen.content_bytes, output_limit))
+    high_cost = bound if unseen else terms.bound_nusd(min(bytes_out, output_limit))
     if reported and not unseen:
         computed = compute_cost_nusd(high, price)
         numerator, denominator = terms.factor

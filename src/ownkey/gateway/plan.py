@@ -3,8 +3,8 @@
 The same function serves a call and `explain`: what explain says is what a call would do.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from typing import Literal, TypeVar
@@ -102,6 +102,7 @@ class PlanInputs:
     now: float
     now_ms: int
     unusable: frozenset[str] = frozenset()
+    on_trial: str = ""
     is_flagged: Callable[[str, str, int], bool] = lambda provider, model, version: False
 
 
@@ -194,23 +195,23 @@ def make_plan(inputs: PlanInputs, circuits: Circuits) -> Plan:
     if not plan.attempts:
         plan.refusal = builder.refusal()
     elif call.stateful:
-        plan.refusal = _refuse_state(plan, call)
+        plan.refusal = _refuse_state(plan, call, builder.keys)
     return plan
 
 
-def _refuse_state(plan: Plan, call: Call) -> Refusal | None:
-    """What one provider has stored is found on one route only; and what lies behind the platform's own key is no
-    tenant's to point at."""
-    keys = {planned.credential.id for planned in plan.attempts}
+def _refuse_state(plan: Plan, call: Call, keys: Collection[str]) -> Refusal | None:
+    """What one provider has stored is found on one route only, even while another rests; and what lies behind the
+    platform's own key is no tenant's to point at."""
     if len(keys) == 1 and plan.attempts[0].route is not Route.CREDITS:
         return None
     names = ", ".join(call.stateful)
+    own = "input" if call.endpoint == "responses" else "messages"
     why = "more than one route could answer, and it is stored behind one" if len(keys) > 1 else (
         "the platform's own key answers this call"
     )
     return Refusal(
         Code.BAD_REQUEST, f"{names}: refers to what a provider has stored, but {why}.",
-        f"Send the whole conversation in `{'input' if call.endpoint == 'responses' else 'messages'}`.", param=call.stateful[0],
+        f"Send the whole conversation in `{own}`.", param=call.stateful[0],
     )
 
 
@@ -303,6 +304,8 @@ class _Builder:
         self.untranslatable: Untranslatable | None = None
         self.unserved = 0
         """Routes left out because their provider has no such endpoint: no later call changes that."""
+        self.keys: set[str] = set()
+        """The credentials of all routes that were added, also of those that rest now."""
 
     def add(self, route: Route, index: int, slug: str) -> None:
         inputs = self.inputs
@@ -338,6 +341,8 @@ class _Builder:
                 self.skip(route, provider.id, slug, f"{error.what} cannot be carried to {provider.id}")
                 return
         terms = _terms(inputs, price, limits, openrouter=provider.id == "openrouter")
+        if terms is not None and body is not None and not self._carries(codec, native, terms.min_output):
+            terms = replace(terms, min_output=terms.output_limit)
         if terms is not None and terms.output_limit and inputs.call.shape.fallback_models:
             terms = self._dearest(terms)
         flagged = inputs.is_flagged(provider.id, native, inputs.prices.version)
@@ -346,6 +351,7 @@ class _Builder:
             self.skip(route, provider.id, slug, "the model has no price, and a spend cap or credits apply")
             return
         funding = Funding.CREDITS if route is Route.CREDITS else Funding.BYOK
+        self.keys.add(credential.id)
         self.plan.attempts.append(Planned(
             route, funding, index, slug, native, provider, codec, mode, owner, credential, price, limits, terms,
             limit, (inputs.workspace.id, circuit_id(credential), native), partial(_find_price, inputs, provider.id),
@@ -424,7 +430,7 @@ class _Builder:
         """Why this key cannot be used now. The platform's own is tried whatever is known: nothing stands behind it."""
         if credential.id in self.inputs.unusable or credential.undecryptable:
             return "the saved key cannot be opened"
-        if not sick or route is Route.CREDITS:
+        if not sick or route is Route.CREDITS or credential.id == self.inputs.on_trial:
             return None
         why = f"the key is marked {credential.health.value} ({credential.health_signal})"
         may_try = self.circuits.may_try_unhealthy(circuit_id(credential), self.inputs.now)
@@ -447,6 +453,17 @@ class _Builder:
         if plan.chat is None:
             plan.chat = _read(call.neutral_chat)
         return codec.encode_chat(native, plan.chat, max(1, limit)), codec.dropped_hints(plan.chat)
+
+    def _carries(self, codec: Codec, native: str, limit: int) -> bool:
+        """Whether a limit lowered as far as this still leaves room for the thinking that the request asks for."""
+        chat = self.plan.chat
+        if chat is None or (chat.reasoning_effort is None and chat.reasoning_max_tokens is None):
+            return True
+        try:
+            codec.encode_chat(native, chat, max(1, limit))
+        except Untranslatable:
+            return False
+        return True
 
     def _dearest(self, terms: Terms) -> Terms | None:
         """With fallback models inside the request, the hold covers the dearest of them."""

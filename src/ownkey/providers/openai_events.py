@@ -22,7 +22,7 @@ from ownkey.domain.conversation import (
 from ownkey.domain.wire import Seen
 from ownkey.providers.classify import UNREADABLE
 from ownkey.providers.openai_chunks import Choice, Chunk, Delta, Function, decode_chunk, says_something
-from ownkey.providers.openai_wire import ChatObserver, Judge, finish_reason, observe_chat
+from ownkey.providers.openai_wire import ChatObserver, Judge, broken, finish_reason, observe_chat
 from ownkey.providers.sse import FrameTooLarge, SseFrame, SseParser
 
 _FINISH = {
@@ -171,17 +171,17 @@ class ChatEvents:
         return events
 
     def _read_chunk(self, data: bytes) -> list[Event]:
+        before = self.seen.usage
         try:
             chunk = decode_chunk(data)
+            self._observer.see(chunk, data)
+            if self.seen.failure is not None:
+                return []
+            return self._teller.tell(chunk, self.seen, self.seen.usage is not before)
         except UNREADABLE:
             if not self.seen.complete:
                 self._observer.fail("malformed event")
             return []
-        before = self.seen.usage
-        self._observer.see(chunk, data)
-        if self.seen.failure is not None:
-            return []
-        return self._teller.tell(chunk, self.seen, self.seen.usage is not before)
 
 
 def decode_chat(body: bytes, judge: Judge) -> tuple[Seen, list[Event]]:
@@ -189,4 +189,8 @@ def decode_chat(body: bytes, judge: Judge) -> tuple[Seen, list[Event]]:
     seen, answer = observe_chat(body, judge)
     if seen.failure is not None or answer is None:
         return seen, [Failed(seen.failure)] if seen.failure is not None else []
-    return seen, _Teller().tell(answer, seen, seen.usage is not None)
+    try:
+        return seen, _Teller().tell(answer, seen, seen.usage is not None)
+    except UNREADABLE:
+        seen.failure = broken("answer is not a chat completion")
+        return seen, [Failed(seen.failure)]

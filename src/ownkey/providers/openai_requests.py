@@ -24,7 +24,13 @@ from ownkey.domain.conversation import (
 from ownkey.domain.wire import EmbeddingsRequest
 from ownkey.providers.openai_models import Generation, generation_of
 from ownkey.providers.openai_schema import strict_schema
-from ownkey.providers.translation import TOOL_ERROR_MARK, hints_left_behind, is_cache_marked, refuse_unknown
+from ownkey.providers.translation import (
+    TOOL_ERROR_MARK,
+    hints_left_behind,
+    is_cache_marked,
+    refuse_choice_of_nothing,
+    refuse_unknown,
+)
 
 # Parameters of OpenAI's own that have no neutral form; `n` and `logprobs` would be lost in the answer.
 _CARRIED = frozenset(
@@ -44,6 +50,7 @@ def encode_chat(model: str, request: ChatRequest, output_limit: int) -> bytes:
     """A chat-completions body. Raises Untranslatable for what it cannot carry."""
     generation = generation_of(model)
     refuse_unknown(request.rest, _CARRIED)
+    refuse_choice_of_nothing(request)
     if request.messages and request.messages[-1].role == "assistant":
         raise Untranslatable("messages", "the model does not continue an assistant's turn")
     effort = _effort(request, generation)

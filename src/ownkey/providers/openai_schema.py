@@ -33,7 +33,7 @@ def _strict(schema: Any, what: str) -> dict[str, Any]:
         match key:
             case _ if key in ANNOTATIONS:
                 continue
-            case "format" if value not in _FORMATS:
+            case "format" if not isinstance(value, str) or value not in _FORMATS:
                 raise Untranslatable(what, f"the format {value} is not enforced by the provider")
             case _ if key in _KEPT:
                 kept[key] = value
@@ -55,5 +55,8 @@ def _check_object(schema: Mapping[str, Any], what: str) -> None:
         return
     if schema.get("additionalProperties") is not False:
         raise Untranslatable(what, "an object with free keys cannot be enforced by the provider")
-    if set(schema.get("required") or ()) != set(schema.get("properties") or ()):
+    required, properties = schema.get("required") or [], schema.get("properties") or {}
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        raise Untranslatable(what, "the schema keyword required is not a list of names")
+    if set(required) != set(properties):
         raise Untranslatable(what, "a strict object has no optional keys")

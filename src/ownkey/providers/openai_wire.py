@@ -85,7 +85,7 @@ class AnswerObserver:
 
 
 class ChatObserver(AnswerObserver):
-    """Grows `seen` from chunks. `expected` is how many choices a whole answer has."""
+    """Grows `seen` from chunks; raises what decoding raises. `expected` is how many choices a whole answer has."""
 
     __slots__ = ("_closed", "_expected")
 
@@ -135,7 +135,7 @@ class ChatObserver(AnswerObserver):
             self._fail(data)
             return True
         if reason is not None and index not in self._closed:
-            if choice.native_finish_reason in _BROKEN_FINISHES and not seen.content:
+            if str(choice.native_finish_reason) in _BROKEN_FINISHES and not seen.content:
                 seen.failure = broken("upstream_finish_error", FailureClass.OVERLOAD)
                 return True
             self._close(index, str(reason))
@@ -295,12 +295,12 @@ class ChatPassthrough(StreamPassthrough):
     def _look(self, data: bytes) -> bool:
         try:
             chunk = decode_chunk(data)
+            news = self._chunks.see(chunk, data)
         except UNREADABLE:
             if self.seen.complete:
                 return False  # The answer is whole already: a broken tail takes nothing from it.
             self._chunks.fail("malformed event")
             return False
-        news = self._chunks.see(chunk, data)
         if self.seen.failure is not None:
             return False
         return news or self._usage_asked or not says_something(chunk.usage)
@@ -312,10 +312,10 @@ def observe_chat(body: bytes, judge: Judge) -> tuple[Seen, Chunk | None]:
     seen = observer.seen
     try:
         answer = decode_chunk(body)
+        observer.see(answer, body)
     except UNREADABLE:
         observer.fail("answer is not a chat completion")
         return seen, None
-    observer.see(answer, body)
     if seen.failure is None and not answer.choices:
         observer.fail("answer without choices")
     if seen.failure is None and not seen.complete:

@@ -12,7 +12,12 @@ def reported_cost_nusd(cost: Decimal | None, *, is_byok: bool, upstream: Decimal
     accounting"). None where either needed figure is missing: unknown, never 0.
     """
     if cost is not None and is_byok:
-        cost = None if upstream is None else cost + upstream
+        if upstream is None:
+            return None
+        try:
+            cost += upstream
+        except ArithmeticError:  # A signalling NaN, or beyond any exponent.
+            return None
     if cost is None:
         return None
     try:

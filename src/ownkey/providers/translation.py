@@ -17,7 +17,9 @@ from ownkey.domain.conversation import ChatRequest, Image, Message, Part, Refusa
 HINTS = frozenset(
     {
         "diagnostics",
+        "messages[].annotations",
         "messages[].content[].citations",
+        "messages[].content[].prompt_cache_breakpoint",
         "metadata",
         "prompt_cache_key",
         "prompt_cache_options",
@@ -84,6 +86,12 @@ def hints_left_behind(request: ChatRequest, carried: Collection[str] = ()) -> li
     if any(isinstance(part, Image) and part.detail not in (None, "auto") for part in all_parts(request)):
         left.append("messages[].content[].image_url.detail")
     return left
+
+
+def refuse_choice_of_nothing(request: ChatRequest) -> None:
+    """Raise Untranslatable where a tool must be called and there is none: without its tools the demand would be lost."""
+    if not request.tools and request.tool_choice is not None and request.tool_choice.mode in ("required", "named"):
+        raise Untranslatable("tool_choice", "there are no tools to choose from")
 
 
 def is_cache_marked(request: ChatRequest) -> bool:

@@ -77,7 +77,8 @@ Flag = tuple[str, str, int]
 def end_call(conn: Connection, end: AttemptEnd | None, receipt: Receipt) -> tuple[Receipt, Sequence[Flag]]:
     """The last attempt's end and the receipt, together; the receipt gets the figures that were booked."""
     booked = None if end is None else end_hold(conn, end, last=True)
-    if len(receipt.attempts) > (0 if end is None else 1):
+    # The hold that ends now may be one whose attempt was never begun: then every attempt has ended before.
+    if any(end is None or attempt.hold_id != end.hold_id for attempt in receipt.attempts):
         conn.execute(_CLOSE_CALL, (receipt.id, receipt.workspace_id))
         receipt = _take_rows(conn, receipt)
     elif end is not None and booked is not None:

@@ -32,6 +32,7 @@ from ownkey.providers.translation import (
     collect_reasoning,
     hints_left_behind,
     parse_arguments,
+    refuse_choice_of_nothing,
     refuse_unknown,
     split_system,
 )
@@ -139,6 +140,7 @@ def _sampling(request: ChatRequest, generation: Generation, thinking: bool) -> d
 
 
 def _tools(request: ChatRequest, generation: Generation, thinking: bool) -> dict[str, Any]:
+    refuse_choice_of_nothing(request)
     if not request.tools:
         if any(message.tool_calls or message.role == "tool" for message in request.messages):
             raise Untranslatable("tools", "a history with tool calls needs the tools' definitions")

@@ -104,6 +104,7 @@ class MessagesReader(AnswerReader):
         self._opening: Started | None = None
         self._blocks: dict[int, _Block] = {}
         self._usage: dict[str, Any] = {}
+        self._has_last_report = False
         self._started = False
         self._tool_count = 0
         self._thought_count = 0
@@ -196,7 +197,9 @@ class MessagesReader(AnswerReader):
         opened = self._blocks[index] = _Block(kind, start=self._text_length)
         match kind:
             case "text":
-                opened.citations = [_annotation(item) for item in block.get("citations") or () if _has_url(item)]
+                cited = block.get("citations")
+                cited = cited if isinstance(cited, list) else []
+                opened.citations = [_annotation(item) for item in cited if _has_url(item)]
                 return self._text(_string(block, "text"))
             case "thinking":
                 opened.thought = self._next_thought()
@@ -281,8 +284,10 @@ class MessagesReader(AnswerReader):
             explanation = _string(details, "explanation")
             if explanation:
                 events.append(RefusalDelta(explanation))
-        events.append(self._finished(reason, native))
-        if self.seen.usage is not None:
+        if not self.seen.complete:  # An answer finishes once, however often it is said.
+            events.append(self._finished(reason, native))
+        self.seen.unreported = not self._has_last_report
+        if self.seen.usage is not None and self._has_last_report:
             events.append(UsageReport(self.seen.usage))
         return events
 
@@ -316,6 +321,7 @@ class MessagesReader(AnswerReader):
         if not stated:
             return False
         self._usage |= stated
+        self._has_last_report |= final and "output_tokens" in stated
         self.seen.usage = usage_of(self._usage)
         self._hand_over(took_over(self._usage))
         return True
@@ -323,6 +329,7 @@ class MessagesReader(AnswerReader):
     def _report_late(self, usage: msgspec.Raw) -> Sequence[Event]:
         """The very last event may still say what the answer cost."""
         reported = self._report(usage, final=True)
+        self.seen.unreported = not self._has_last_report
         return (UsageReport(self.seen.usage),) if reported and self.seen.usage is not None else ()
 
 

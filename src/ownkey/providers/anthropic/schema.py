@@ -47,7 +47,7 @@ def _reduce(schema: Any, what: str) -> dict[str, Any]:
                 reduced[key] = value
             case "minItems" if value in (0, 1):
                 reduced[key] = value
-            case "format" if value in _FORMATS:
+            case "format" if isinstance(value, str) and value in _FORMATS:
                 reduced[key] = value
             case "pattern" if isinstance(value, str) and not _PATTERN_TOO_RICH.search(value):
                 reduced[key] = value

@@ -5,7 +5,7 @@ Sources: the usage types of the official SDK (anthropic 2.12), OpenRouter's Open
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -20,7 +20,17 @@ _COST_FIELDS = ("cost", "cost_details", "is_byok")
 # No model reads or writes so much in one call: a larger count is a broken report, not a bill.
 _MAX_TOKENS = 1_000_000_000
 
-_REPORTS = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+_COUNTERS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+def _exact(digits: str) -> Decimal | None:
+    try:
+        return Decimal(digits)
+    except InvalidOperation:  # An exponent beyond any amount: a cost that is not known.
+        return None
+
+
+_REPORTS = msgspec.json.Decoder(dict[str, Any], float_hook=_exact)
 
 
 def read_report(raw: msgspec.Raw, *, final: bool) -> dict[str, Any]:
@@ -35,11 +45,16 @@ def read_report(raw: msgspec.Raw, *, final: bool) -> dict[str, Any]:
     return {name: value for name, value in report.items() if value is not None and (final or name not in _COST_FIELDS)}
 
 
-def usage_of(report: Mapping[str, Any]) -> Usage:
+def usage_of(report: Mapping[str, Any]) -> Usage | None:
     """Anthropic's input excludes the cache, its output includes thinking.
 
-    What is billed besides, and counted apart, is in `others`.
+    What is billed besides, and counted apart, is in `others`. None where a counter is missing, negative or absurd:
+    unknown is not zero, and is estimated.
     """
+    if any(report.get(name) is None for name in _COUNTERS[:2]) or not all(
+        map(_is_usable, (report, *_iterations(report)))
+    ):
+        return None
     usage = _classes(report)
     others: dict[str, list[Usage]] = {}
     for entry, part in _uncounted(report, usage):
@@ -122,6 +137,11 @@ def _decimal(value: object) -> Decimal | None:
     if isinstance(value, Decimal):
         return value
     return Decimal(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _is_usable(counters: Mapping[str, Any]) -> bool:
+    values = (counters.get(name) for name in _COUNTERS)
+    return all(value is None or (type(value) is int and 0 <= value <= _MAX_TOKENS) for value in values)
 
 
 def _count(counters: Mapping[str, Any], name: str) -> int:

@@ -28,10 +28,12 @@ from ownkey.providers.google.schema import reduce_schema
 from ownkey.providers.translation import (
     EFFORT_SHARE,
     Reasoning,
+    all_parts,
     collect_reasoning,
     hints_left_behind,
     is_cache_marked,
     parse_arguments,
+    refuse_choice_of_nothing,
     refuse_unknown,
     split_system,
 )
@@ -67,6 +69,8 @@ def encode_chat(model: str, request: ChatRequest, output_limit: int) -> bytes:
 def dropped_hints(request: ChatRequest) -> tuple[str, ...]:
     """What a translation of this request leaves behind, because no answer depends on it."""
     left = hints_left_behind(request)
+    if any(isinstance(part, Document) and part.filename for part in all_parts(request)):
+        left.append("messages[].content[].file.filename")
     if is_cache_marked(request) or request.rest.get("cache_control") is not None:
         left.append("cache_control")
     return tuple(left)
@@ -147,6 +151,7 @@ def _thinking(request: ChatRequest, generation: Generation, output_limit: int) -
 
 
 def _tools(request: ChatRequest, generation: Generation) -> dict[str, Any]:
+    refuse_choice_of_nothing(request)
     if not request.tools:
         return {}
     if not generation.instructs:
@@ -186,13 +191,14 @@ def _declaration(tool: Tool) -> dict[str, Any]:
 
 
 def _contents(turns: list[Message], generation: Generation) -> list[dict[str, Any]]:
-    names = {call.id: call.name for message in turns for call in message.tool_calls}
+    names: dict[str, str] = {}  # Grows along the way: some clients give calls of later turns the same ids again.
     if generation.demands_signatures:
         _check_signatures(turns)
     merged: list[tuple[str, list[GooglePart]]] = []
     for message in turns:
         if message.role == "assistant":
             role, parts = "model", _model_parts(message)
+            names |= {call.id: call.name for call in message.tool_calls}
         elif message.role == "tool":
             role, parts = "user", [_function_response(message, names, generation)]
         else:

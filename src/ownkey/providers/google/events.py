@@ -61,6 +61,9 @@ _UNUSABLE = frozenset(
 )
 
 
+_NOTHING = msgspec.Raw()
+
+
 class _Call(msgspec.Struct, rename="camel"):
     id: str | None = None
     name: str | None = None
@@ -74,6 +77,13 @@ class _Part(msgspec.Struct, rename="camel"):
     thought: bool = False
     thought_signature: str | None = None
     function_call: _Call | None = None
+    inline_data: msgspec.Raw = _NOTHING
+    file_data: msgspec.Raw = _NOTHING
+
+    @property
+    def holds_media(self) -> bool:
+        """Whether the part is an image, sound or a file."""
+        return any(data is not _NOTHING and bytes(data) != b"null" for data in (self.inline_data, self.file_data))
 
 
 class _Content(msgspec.Struct):
@@ -164,6 +174,10 @@ class GenerateReader(AnswerReader):
         events: list[Event] = []
         try:
             for part in (candidate.content and candidate.content.parts) or ():
+                if part.holds_media:
+                    # Nobody asked for it, and no event could carry it: without it the answer would only look whole.
+                    said = "The answer holds media that cannot be carried."
+                    return (*events, *self._fail(Failure(FailureClass.BAD_OUTPUT, "200 inlineData", said, 200)))
                 events += self._part(part)
         except BadPath:
             return (*events, *self._fail(broken("malformed function arguments")))

@@ -38,7 +38,10 @@ class PartialArgs:
             holder = _child(holder, step, [] if isinstance(following, int) else {})
         last = steps[-1]
         if path in self._open and isinstance(value, str):
-            value = _get(holder, last, "") + value
+            begun = _get(holder, last, "")
+            if not isinstance(begun, str):
+                raise BadPath
+            value = begun + value
         _put(holder, last, value)
         if piece.get("willContinue") is True:
             self._open.add(path)

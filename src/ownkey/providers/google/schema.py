@@ -64,7 +64,7 @@ class _Reducer:
                 reduced |= self.reduce(value[0])
             case "additionalProperties":
                 reduced[key] = value if isinstance(value, bool) else self.reduce(value)
-            case "format" if value in _FORMATS:
+            case "format" if isinstance(value, str) and value in _FORMATS:
                 reduced[key] = value
             case "enum" if isinstance(value, list) and value:
                 self._enumerate(value, reduced, lost)

@@ -1,16 +1,24 @@
 """Gemini's counters in disjoint classes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from ownkey.domain.usage import Usage
 
 
-def usage_of(report: Mapping[str, Any]) -> Usage:
+# No model reads or writes so much in one call: a larger count is a broken report, not a bill.
+_MAX_TOKENS = 1_000_000_000
+
+
+def usage_of(report: Mapping[str, Any]) -> Usage | None:
     """The prompt includes the cached part but not what tools brought; candidates exclude thoughts.
 
-    Together the classes are `totalTokenCount`.
+    Together the classes are `totalTokenCount`. A count that is left out is 0, but there is always a prompt: None
+    without it, or where a count is negative or absurd. Unknown is not zero, and is estimated.
     """
+    stated = [value for name, value in report.items() if name.endswith("TokenCount") and value is not None]
+    if report.get("promptTokenCount") is None or not all(map(_is_count, stated)):
+        return None
     prompt = _count(report, "promptTokenCount")
     cached = min(_count(report, "cachedContentTokenCount"), prompt)
     cached_audio = min(_modality(report, "cacheTokensDetails", "AUDIO"), cached)
@@ -33,7 +41,11 @@ def usage_of(report: Mapping[str, Any]) -> Usage:
 
 def _count(counters: Mapping[str, Any], name: str) -> int:
     value = counters.get(name)
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if _is_count(value) else 0
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= _MAX_TOKENS
 
 
 def _modality(report: Mapping[str, Any], name: str, modality: str) -> int:

@@ -112,7 +112,6 @@ RULES = (
         "openrouter.restricted",
         FailureClass.SCOPE,
         codes=frozenset({"privacy_restricted", "region_restricted", "constraint_filtered"}),
-        signal=NO_ENDPOINTS,
         text=_NO_ENDPOINTS_TEXT,
         evidence=Evidence.DOCUMENTED,
     ),
