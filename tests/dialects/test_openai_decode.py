@@ -396,3 +396,51 @@ def test_a_number_that_no_reader_takes_is_refused(endpoint: Endpoint, body: byte
     """Bad input: JSON sets numbers no limit; one too large is the caller's mistake and never an internal error."""
     with pytest.raises(BadRequest, match="too large to be read"):
         OpenAIDialect().decode(endpoint, body).neutral_chat()
+
+
+@pytest.mark.parametrize(
+    ("sent", "got"),
+    [
+        (b'{"model":"gpt-5-mini","messages":[1],"max_tokens" : 50}',
+         b'{"model":"gpt-5-mini","messages":[1],"max_completion_tokens" : 50}'),
+        (b'{"max_tokens":50,"model":"gpt-5-mini","messages":["\\"max_tokens\\":"]}',
+         b'{"max_completion_tokens":50,"model":"gpt-5-mini","messages":["\\"max_tokens\\":"]}'),
+        (b'{"model":"gpt-5-mini","messages":[1],"max_completion_tokens":50}', None),
+        (b'{"model":"gpt-5-mini","messages":[1],"max_tokens":null}', None),
+        (b'{"model":"gpt-5-mini","messages":[1],"max_tokens":50,"max_completion_tokens":60}', None),
+        (b'{"model":"gpt-5-mini","messages":[1]}', None),
+    ],
+    ids=["older", "first, and its name in a text", "newer", "null", "both", "none"],
+)
+def test_an_older_limit_goes_out_under_its_newer_name(sent: bytes, got: bytes | None) -> None:
+    """Drop-in: models that reason refuse `max_tokens`; only its name changes, and only where it stands alone."""
+    body = sent.replace(b"[1]", b'[{"role":"user","content":"x"}]').replace(b'["\\"', b'[{"role":"user","content":"\\"')
+    body = body.replace(b':"]', b':"}]')
+    want = None if got is None else got.replace(b"[1]", b'[{"role":"user","content":"x"}]').replace(
+        b'["\\"', b'[{"role":"user","content":"\\"'
+    ).replace(b':"]', b':"}]')
+    call = OpenAIDialect().decode("chat", body)
+
+    assert call.native_body(Edits("gpt-5-mini", newer_limit=True)) == (want or body)
+    assert call.native_body(Edits("gpt-5-mini")) == body
+
+
+@pytest.mark.parametrize("field", ["n", "best_of"])
+def test_more_answers_than_any_provider_makes_are_refused(field: str) -> None:
+    """Bad input: a count that no provider takes must not become a hold, or an estimate, of billions."""
+    body = {"model": "m/x", "messages": [{"role": "user", "content": "x"}], field: 10**12}
+    with pytest.raises(BadRequest, match="at most 128"):
+        OpenAIDialect().decode("chat", json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses"])
+def test_openrouters_models_can_name_the_model_alone(endpoint: Endpoint) -> None:
+    """O3: `model` is optional beside `models`; the first is the one that is asked for."""
+    fields = {"messages": [{"role": "user", "content": "x"}]} if endpoint == "chat" else {"input": "x"}
+    body = json.dumps({"models": ["openai/gpt-4.1-mini", "google/gemini-2.5-flash"], **fields}).encode()
+    call = OpenRouterDialect().decode(endpoint, body)
+
+    assert call.model == "openai/gpt-4.1-mini"
+    assert call.native_body(Edits("openai/gpt-4.1-mini")) == body
+    with pytest.raises(BadRequest, match="`model` is missing"):
+        OpenAIDialect().decode(endpoint, body)

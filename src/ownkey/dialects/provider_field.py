@@ -8,7 +8,6 @@ import msgspec
 from ownkey.dialects.splice import ObjectSpans, Splicer, object_literal
 from ownkey.domain.wire import Edits
 
-
 # A price as every reader reads it: Python's own "1_0" or a minus would be no ceiling elsewhere.
 _PRICE = re.compile(rb'("?)(\d{1,12}(?:\.\d{1,24})?(?:[eE][+-]?\d{1,2})?)\1')
 

@@ -212,6 +212,13 @@ def hides_reasoning(slug: str) -> bool:
     return _HIDES_REASONING.fullmatch(slug) is not None
 
 
+def makes_embeddings(slug: str) -> bool | None:
+    """Whether a model makes embeddings and nothing else; None where it is not known."""
+    author, name, _ = split_slug(slug)
+    family, _ = _look_up(f"{author}/{name}")
+    return None if family is None else family.max_output_tokens == 0
+
+
 @lru_cache(maxsize=4_096)
 def _look_up(full: str) -> tuple[_Family | None, bool]:
     """The row of "author/name", and whether its tokenizer is byte-level. Callers choose names, so it is bounded."""

@@ -64,7 +64,8 @@ class Edits:
 
     `model`: the upstream's id for the model. `output_limit`: set where the caller's limit is missing or
     lowered to fit (None: leave as it is). `include_usage`: make sure a stream ends with usage. `max_price`:
-    OpenRouter's `provider.max_price` in USD per million tokens, as decimal text (None: leave).
+    OpenRouter's `provider.max_price` in USD per million tokens, as decimal text (None: leave). `newer_limit`: the
+    upstream's model refuses chat's older name of the limit, `max_tokens`, so that it goes out under the newer one.
     """
 
     model: str
@@ -72,6 +73,7 @@ class Edits:
     include_usage: bool = False
     max_price: Mapping[str, str] | None = None
     require_parameters: bool = False
+    newer_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,6 +219,7 @@ class Runner:
             include_usage=call.stream and call.endpoint == "chat",
             max_price=max_price(plan, planned, call.shape),
             require_parameters=self._product.strict_parameters and planned.provider.id == "openrouter",
+            newer_limit=planned.provider.id == "openai" and hides_reasoning(planned.slug),
         ))
 
     async def _whole(

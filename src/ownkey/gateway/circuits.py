@@ -132,10 +132,14 @@ class Circuits:
         if everybody is not None:
             everybody.begin(now)
         if unhealthy:
-            self._trials[key[1]] = now
-            self._trials.move_to_end(key[1])
-            if len(self._trials) > MAX_CIRCUITS:
-                self._trials.popitem(last=False)
+            self.note_trial(key[1], now)
+
+    def note_trial(self, credential_id: str, now: float) -> None:
+        """A call has just found out, or is about to, what this key is worth: the next one waits its turn."""
+        self._trials[credential_id] = now
+        self._trials.move_to_end(credential_id)
+        if len(self._trials) > MAX_CIRCUITS:
+            self._trials.popitem(last=False)
 
     def record_success(self, key: Key, provider: str, now: float) -> None:
         self._of_everybody(provider).record(None, now)

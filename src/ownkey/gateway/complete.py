@@ -448,6 +448,8 @@ class Gateway:
     def _remember_failure(self, log: CallLog, planned: Planned, failure: Failure, after: After) -> None:
         house = self._house
         now = house.clock.monotonic()
+        if after.mark in (Mark.REJECTED, Mark.NO_FUNDS):
+            house.circuits.note_trial(planned.circuit[1], now)
         match after.mark:
             case Mark.NO_FUNDS:
                 house.health.mark(

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ownkey.domain.money import format_usd
-from ownkey.domain.receipts import explain_row, provider_name
+from ownkey.domain.receipt_words import KEY_UNOPENABLE, explain_route
+from ownkey.domain.receipts import provider_name
 from ownkey.domain.refusals import Refused
 from ownkey.domain.routing import Route
 from ownkey.gateway.calls import CallLog, CallRequest
@@ -35,33 +36,36 @@ class Explainer:
                 "fix": {"text": fields.fix, "url": fields.fix_url if refused.refusal.flow else None},
                 "param": fields.param, "details": dict(fields.details), "skipped": skips,
             }
-        return _describe(plan)
+        return _describe(plan, house.product.routing.max_attempts)
 
 
-def _describe(plan: Plan) -> Mapping[str, Any]:
+def _describe(plan: Plan, max_attempts: int) -> Mapping[str, Any]:
     first = plan.attempts[0]
+    notes = (KEY_UNOPENABLE,) if plan.decision.incident else ()
+    because = explain_route(plan.decision.row, first.route, first.slug, plan.skips, notes=notes)
     return {
         "would": "answer",
         "row": plan.decision.row,
-        "because": explain_row(plan.decision.row),
-        "sentence": _sentence(plan, first),
+        "because": because,
+        "sentence": _sentence(plan, first, because, max_attempts),
         "task": None if plan.task is None else plan.task.name,
         "funding": first.funding.value,
+        "at_most_attempts": max_attempts,
         "attempts": [_attempt(n, planned) for n, planned in enumerate(plan.attempts, 1)],
         "skipped": [_skip(s) for s in plan.skips],
         "cap": None if plan.money is None or plan.money.cap is None else cap_details(plan.money.cap),
     }
 
 
-def _sentence(plan: Plan, first: Planned) -> str:
+def _sentence(plan: Plan, first: Planned, because: str, max_attempts: int) -> str:
     payer = "credits" if first.route is Route.CREDITS else (
         f"the workspace's own {provider_name(first.provider.id)} key {first.credential.hint}"
     )
-    others = len(plan.attempts) - 1
-    more = f"; if it fails, {others} more attempt{'s' if others > 1 else ''} may follow" if others else ""
+    others = min(len(plan.attempts), max_attempts) - 1
+    more = f"; if it fails, up to {others} more attempt{'s' if others > 1 else ''} may follow" if others > 0 else ""
     return (
         f"{provider_name(first.provider.id)} would be called with {first.native_model}, paid by {payer}, "
-        f"because {explain_row(plan.decision.row)}{more}."
+        f"because {because}{more}."
     )
 
 

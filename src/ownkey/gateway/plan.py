@@ -25,7 +25,7 @@ from ownkey.domain.routing import (
     Route,
     decide,
 )
-from ownkey.domain.wire import ANSWERING
+from ownkey.domain.wire import ANSWERING, Endpoint
 from ownkey.domain.workspace import (
     Credential,
     CredentialStatus,
@@ -113,14 +113,15 @@ def is_due(credential: Credential, now_ms: int) -> bool:
 
 def find_task(product: Product, header: str | None, model: str) -> Task | None:
     """The task that a call names by header or as `task:<name>`; None if it names none. Raises Refused."""
-    name = model[5:] if model.startswith("task:") else header
-    if not name:
+    names_task = model.startswith("task:")
+    name = model[5:] if names_task else header
+    if not name and not names_task:
         return None
-    task = product.tasks.get(name)
+    task = product.tasks.get(name or "")
     if task is None:
         known = ", ".join(sorted(product.tasks))
         raise Refused(Refusal(
-            Code.UNKNOWN_TASK, f"There is no task {name[:60]!r} in this product.", f"Use one of: {known}.",
+            Code.UNKNOWN_TASK, f"There is no task {(name or '')[:60]!r} in this product.", f"Use one of: {known}.",
             param="model",
         ))
     return task
@@ -151,6 +152,12 @@ def choose_models(task: Task | None, call: Call) -> tuple[str, ...]:
             Code.UNKNOWN_MODEL, f"The model {call.model[:80]!r} is not known here.",
             "Use an OpenRouter slug such as openai/gpt-4.1-mini, or task:<name>; GET /v1/models lists them.",
             param="model",
+        ))
+    if models.makes_embeddings(slug) is (call.endpoint != "embeddings"):
+        makes = "embeddings and no answers" if call.endpoint != "embeddings" else "answers and no embeddings"
+        raise Refused(Refusal(
+            Code.BAD_REQUEST, f"The model {call.model[:80]!r} makes {makes}.",
+            "Call the endpoint that belongs to the model, or name another model.", param="model",
         ))
     return (slug,)
 
@@ -290,6 +297,14 @@ def circuit_id(credential: Credential) -> str:
     return f"{credential.id}:{credential.version}"
 
 
+def circuit_model(native: str, endpoint: Endpoint) -> str:
+    """A key that does not serve a model's embeddings may serve its answers, and the other way round."""
+    return f"{native} (embeddings)" if endpoint == "embeddings" else native
+
+
+LEAST_RESPONSES_OUTPUT = 16
+"""OpenAI refuses a smaller `max_output_tokens` (its API reference); OpenRouter takes any."""
+
 NO_PLATFORM_KEY = "the platform's own OpenRouter key is not set up"
 
 
@@ -303,6 +318,7 @@ class _Builder:
         self.unpriced: str | None = None
         self.untranslatable: Untranslatable | None = None
         self.unserved = 0
+        self.unpriced_tier: str | None = None
         """Routes left out because their provider has no such endpoint: no later call changes that."""
         self.keys: set[str] = set()
         """The credentials of all routes that were added, also of those that rest now."""
@@ -331,6 +347,9 @@ class _Builder:
         price = _find_price(inputs, provider.id, native)
         limits = models.limits(provider.id, slug, price)
         limit = _output_limit(inputs, limits)
+        if inputs.call.endpoint == "responses" and provider.id == "openai" and limit < LEAST_RESPONSES_OUTPUT:
+            self.skip(route, provider.id, slug, f"max_output_tokens: OpenAI takes {LEAST_RESPONSES_OUTPUT} or more")
+            return
         if mode == "passthrough":
             dropped = inputs.call.left_out(native)
         else:
@@ -348,14 +367,17 @@ class _Builder:
         flagged = inputs.is_flagged(provider.id, native, inputs.prices.version)
         if (terms is None or flagged) and self.plan.at_stake:
             self.unpriced = slug
+            self.unpriced_tier = None if inputs.prices.find(provider.id, native) is None else (
+                inputs.call.shape.service_tier
+            )
             self.skip(route, provider.id, slug, "the model has no price, and a spend cap or credits apply")
             return
         funding = Funding.CREDITS if route is Route.CREDITS else Funding.BYOK
         self.keys.add(credential.id)
         self.plan.attempts.append(Planned(
             route, funding, index, slug, native, provider, codec, mode, owner, credential, price, limits, terms,
-            limit, (inputs.workspace.id, circuit_id(credential), native), partial(_find_price, inputs, provider.id),
-            sick, body, dropped,
+            limit, (inputs.workspace.id, circuit_id(credential), circuit_model(native, inputs.call.endpoint)),
+            partial(_find_price, inputs, provider.id), sick, body, dropped,
         ))
 
     def skip(self, route: Route, provider: str, slug: str, why: str) -> None:
@@ -374,6 +396,12 @@ class _Builder:
 
     def refusal(self) -> Refusal:
         """Nothing can be tried: the most useful reason."""
+        if self.unpriced_tier is not None:
+            return Refusal(
+                Code.UNPRICED_MODEL,
+                f"{self.unpriced} has no known price at the service tier {self.unpriced_tier[:40]!r}, and a spend cap "
+                "or credits apply.", "Leave the service tier out.", param="service_tier",
+            )
         if self.unpriced is not None:
             known = [model for provider, model in self.inputs.prices.prices if provider == "openrouter"]
             near = get_close_matches(self.unpriced, known, 1, 0.8)

@@ -95,10 +95,11 @@ def unhealthy(credential: Credential) -> Refusal:
 
 def unserved(endpoint: Endpoint, reasons: str) -> Refusal:
     """No provider that the call could reach has the endpoint, for this model or at all."""
-    fix = "Name a model whose provider has it, and save that provider's key."
+    fix, flow = "Name a model whose provider has it, and save that provider's key.", ""
     if endpoint == "count_tokens":
         fix = "Only Anthropic counts tokens: name one of its models, and save the workspace's own Anthropic key."
-    return Refusal(Code.BAD_REQUEST, f"No route can take this call: {reasons}.", fix, param="model")
+        flow = "credential:anthropic"
+    return Refusal(Code.BAD_REQUEST, f"No route can take this call: {reasons}.", fix, flow, param="model")
 
 
 def interrupted(gone: bool) -> Refusal:

@@ -89,7 +89,7 @@ def hints_left_behind(request: ChatRequest, carried: Collection[str] = ()) -> li
 
 
 def refuse_choice_of_nothing(request: ChatRequest) -> None:
-    """Raise Untranslatable where a tool must be called and there is none: without its tools the demand would be lost."""
+    """Raise Untranslatable where a tool must be called and there is none: the demand would be lost."""
     if not request.tools and request.tool_choice is not None and request.tool_choice.mode in ("required", "named"):
         raise Untranslatable("tool_choice", "there are no tools to choose from")
 

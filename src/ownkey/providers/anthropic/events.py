@@ -318,6 +318,8 @@ class MessagesReader(AnswerReader):
     def _report(self, usage: msgspec.Raw, *, final: bool) -> bool:
         """Reports are cumulative: the last value of each counter holds, one that is missing keeps its own."""
         stated = read_report(usage, final=final)
+        if stated is None:  # What went before is not what the answer cost.
+            self._usage, self.seen.usage = {}, None
         if not stated:
             return False
         self._usage |= stated

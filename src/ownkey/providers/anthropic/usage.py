@@ -33,15 +33,17 @@ def _exact(digits: str) -> Decimal | None:
 _REPORTS = msgspec.json.Decoder(dict[str, Any], float_hook=_exact)
 
 
-def read_report(raw: msgspec.Raw, *, final: bool) -> dict[str, Any]:
-    """The counters that a report states, costs as exact decimals; none where it is no report.
+def read_report(raw: msgspec.Raw, *, final: bool) -> dict[str, Any] | None:
+    """The counters that a report states, costs as exact decimals; None where there is one that cannot be read.
 
     An answer's first report cannot know its cost: unless `final`, one that is stated there is not taken.
     """
+    if bytes(raw) in (b"", b"null"):
+        return {}
     try:
         report = _REPORTS.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
+        return None
     return {name: value for name, value in report.items() if value is not None and (final or name not in _COST_FIELDS)}
 
 

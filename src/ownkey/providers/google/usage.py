@@ -5,7 +5,6 @@ from typing import Any, TypeGuard
 
 from ownkey.domain.usage import Usage
 
-
 # No model reads or writes so much in one call: a larger count is a broken report, not a bill.
 _MAX_TOKENS = 1_000_000_000
 
