@@ -150,24 +150,24 @@ def test_prices_are_shown_and_overridden(desk: Terminal) -> None:
     (("workspac",), 2, "No such command 'workspac'", "--help"),
     (("credential", "ad"), 2, "Did you mean 'add'", "--help"),
     (("init", "--preset", "helpdesk", "--dir", "/tmp/nowhere"), 2, "no preset 'helpdesk'", "support-desk"),
-    (("cap", "set", "abc"), 1, "not an amount", "such as 50"),
-    (("cap", "set", "-5"), 1, "cannot be negative", "0 for no AI"),
+    (("cap", "set", "abc"), 2, "not an amount", "such as 50"),
+    (("cap", "set", "-5"), 2, "cannot be negative", "0 for no AI"),
     (("cap", "show", "--workspace", "nobody"), 1, "no workspace nobody here", "lists show"),
     (("feature", "on", "auto_repli"), 1, "no task 'auto_repli'", "auto_reply"),
     (("feature", "set", "auto_reply", "threshold"), 2, "not NAME=NUMBER", "threshold=85"),
-    (("credential", "enable", "opnrouter"), 1, "not a provider", "openrouter"),
+    (("credential", "enable", "opnrouter"), 2, "not a provider", "openrouter"),
     (("credential", "test"), 1, "No OpenRouter API key is saved", "key to test"),
     (("credential", "add"), 2, "No key was given", "pipe it"),
     (("workspace", "set"), 2, "Nothing to change", "--help"),
     (("workspace", "set", "--always-use-key", "maybe"), 2, "on or off", "on, or"),
-    (("workspace", "add", "X", "--timezone", "Berlin"), 1, "not an IANA time zone", "UTC"),
-    (("member", "add", "u", "--email", "nobody"), 1, "not an e-mail address", "ada@example.com"),
-    (("token", "add", "--task", "drft"), 1, "no task 'drft'", "draft_reply"),
+    (("workspace", "add", "X", "--timezone", "Berlin"), 2, "not an IANA time zone", "UTC"),
+    (("member", "add", "u", "--email", "nobody"), 2, "not an e-mail address", "ada@example.com"),
+    (("token", "add", "--task", "drft"), 2, "no task 'drft'", "draft_reply"),
     (("token", "revoke", "ok_123"), 2, "secret, not its id", "tok_"),
     (("why", "nothing"), 1, "no receipt nothing in", "Check the id"),
-    (("receipts", "--since", "yesterday"), 1, "not a time", "2026"),
+    (("receipts", "--since", "yesterday"), 2, "not a time", "2026"),
     (("explain",), 2, "a task or a model", "--task auto_triage"),
-    (("credits", "grant", "5"), 1, "has no credits", "granted"),
+    (("credits", "grant", "5"), 2, "has no credits", "granted"),
 ])
 def test_every_clumsy_command_gets_its_sentence_and_fix(
     desk: Terminal, words: tuple[str, ...], code: int, sentence: str, fix: str
@@ -427,3 +427,95 @@ def test_messages_speak_in_options(desk: Terminal) -> None:
     assert "from 1 to 99" in threshold.err
     assert suspended.code == 0
     assert "ownkey workspace set acme --status active" in shown.out
+
+
+@pytest.mark.parametrize(("words", "code"), [
+    (("receipts", "--funding", "own"), 2), (("receipts", "--since", "yesterday"), 2), (("cap", "set", "abc"), 2),
+    (("credential", "enable", "opnrouter"), 2), (("explain", "--model", "gpt-4.1-mini", "--endpoint", "chats"), 2),
+    (("why", "call_unknown"), 1), (("workspace", "show", "nobody"), 1),
+])
+def test_a_typo_is_no_refusal(desk: Terminal, words: tuple[str, ...], code: int) -> None:
+    """2: what was typed cannot be meant; 1: it can, and the answer is no."""
+    desk.good("workspace", "add", "Acme")
+    said = desk.type(*words)
+
+    assert said.code == code, said
+    assert "Fix: " in said.err
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses", "messages", "count_tokens"])
+def test_explain_takes_every_endpoint(desk: Terminal, endpoint: str) -> None:
+    """Each with a body of its own form; counting needs Anthropic's own key."""
+    desk.good("workspace", "add", "Acme")
+    desk.good("credential", "add", "openrouter", stdin=KEY)
+    desk.good("credential", "add", "anthropic", stdin=DIRECT_KEY)
+    found = desk.json("explain", "--model", "anthropic/claude-haiku-4.5", "--endpoint", endpoint)
+
+    assert found["would"] == "answer", found
+    routes = {"responses": ["openrouter"], "count_tokens": ["direct"]}.get(endpoint, ["direct", "openrouter"])
+    assert [attempt["route"] for attempt in found["attempts"]] == routes
+    shown = desk.good("explain", "--model", "anthropic/claude-haiku-4.5", "--endpoint", endpoint).out
+    assert "would be called" in shown
+
+
+def test_a_test_without_money_exits_1(desk: Terminal, emulator: EmulatorHandle) -> None:
+    """The matrix, the outcome and the exit code say the same."""
+    poor = "sk-or-v1-" + "b0de" * 16
+    emulator.add_key("openrouter", poor, kind="no_balance")
+    desk.good("workspace", "add", "Acme")
+    said = desk.type("credential", "test", "openrouter", "--typed", "--json", stdin=poor)
+
+    assert said.value["outcome"] == "works_no_balance", said
+    assert said.code == 1
+    assert not any(row["state"] == "works" for row in said.value["reach"])
+    assert said.value["reach"]
+
+
+def test_why_tells_attempts_skips_and_corrections(capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything that a sentence has no room for, in human words."""
+    from ownkey.cli.figures import _show_why
+
+    attempt = {
+        "n": 1, "route": "direct", "provider": "openai", "model": "gpt-4.1-mini", "credential_hint": "sk-…5678",
+        "failure": "overload", "signal": "503", "status": 503, "message": "Try later", "started_ms": 0,
+        "ended_ms": 1_500, "cost_usd": "0.00", "basis": "none", "dropped": [], "shrunk": False,
+    }
+    answered = {
+        **attempt, "n": 2, "route": "openrouter", "provider": "openrouter", "credential_hint": "sk-or-…1234",
+        "failure": None, "signal": "", "status": 200, "message": "", "cost_usd": "0.001", "basis": "actual",
+        "dropped": ["cache_control"], "shrunk": True, "output_limit": 300,
+        "correction": {"origin": "openrouter_generation", "estimated_usd": "0.004", "estimated_basis": "estimated",
+                       "reported_usd": "0.001", "at": "2026-11-22T08:00:00Z"},
+    }
+    _show_why({
+        "why": "The sentence.", "attempts": [attempt, answered], "notes": ["A note."],
+        "skips": [{"route": "direct", "provider": "anthropic", "model": "anthropic/x", "why": "circuit open"}],
+    })
+    said = capsys.readouterr().out
+
+    for part in (
+        "The sentence.",
+        "1. OpenAI, gpt-4.1-mini, direct key sk-…5678: failed (overload: 503, status 503) after 1.5 s, cost US$0.00 (none)",
+        "It said: Try later", "2. OpenRouter", "Left out of the request: cache_control",
+        "lowered to 300", "estimated as US$0.004, then reported as US$0.001",
+        "- the direct key for anthropic/x: circuit open", "- A note.",
+    ):
+        assert part in said
+
+
+def test_why_as_json_is_the_whole_receipt(desk: Terminal) -> None:
+    desk.good("workspace", "add", "Acme")
+    desk.good("credential", "add", stdin=KEY)
+    ident = desk.json("credential", "test")["receipt"]
+    found = desk.json("why", ident[-8:])
+
+    assert (found["receipt"], found["id"]) == (ident, ident)
+    assert found["why"].startswith("A Test of ")
+    assert found["attempts"][0]["hold_id"]
+    assert {"skips", "notes", "cost_usd", "cap"} <= found.keys()
+
+
+def test_one_credit_is_no_plural(capsys: pytest.CaptureFixture[str]) -> None:
+    from ownkey.cli.figures import count_credits
+
+    assert [count_credits(n) for n in (0, 1, 2)] == ["0 credits", "1 credit", "2 credits"]

@@ -109,6 +109,7 @@ def test_an_earlier_sign_in_is_finished_by_its_address(desk: Terminal) -> None:
     bare = desk.type("connect", "openrouter", "--code", "just-a-code")
 
     assert given_up.code == 1
+    assert "--code" in given_up.err
     assert "saved successfully" in done.out
     assert again.code == 1
     assert again.error["code"] == "connect_used"
@@ -124,10 +125,10 @@ def test_an_earlier_sign_in_is_finished_by_its_address(desk: Terminal) -> None:
     (["--paste"], "made-up-code", 1, "did not take the code"),
     (["--code", "http://localhost:3000/callback?state=" + "A" * 43 + "&code=x"], "", 1, "not begun here"),
     (["--code", KEY], "", 2, "This is a key"),
-    (["--paste", "--limit", "lots"], "", 1, "amount in US dollars"),
-    (["--paste", "--limit-reset", "monthly"], "", 1, "Give --limit too"),
-    (["--paste", "--limit", "5", "--limit-reset", "yearly"], "", 1, "daily, monthly, weekly"),
-    (["--paste", "--expires", "2020-01-01T00:00:00Z"], "", 1, "in the future"),
+    (["--paste", "--limit", "lots"], "", 2, "amount in US dollars"),
+    (["--paste", "--limit-reset", "monthly"], "", 2, "Give --limit too"),
+    (["--paste", "--limit", "5", "--limit-reset", "yearly"], "", 2, "daily, monthly, weekly"),
+    (["--paste", "--expires", "2020-01-01T00:00:00Z"], "", 2, "in the future"),
     (["nobody", "--paste"], "", 1, "no workspace nobody"),
     (["acme", "--workspace", "other"], "", 2, "Two different workspaces"),
     (["--wait", "0"], "", 2, "greater than or equal to 1"),

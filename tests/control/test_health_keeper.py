@@ -15,7 +15,7 @@ from ownkey.control.credentials import CardState
 from ownkey.control.health import ASK_AGAIN_MS, GOOD_FOR_MS, LOOK_AHEAD_MS, MAX_TASKS
 from ownkey.domain.exchange import UpstreamRequest
 from ownkey.domain.failures import UpstreamError
-from ownkey.domain.health import KEY_LIMIT, REPROBE_AUTH_MS, REPROBE_FUNDS_MS
+from ownkey.domain.health import KEY_LIMIT, REPROBE_AUTH_MS, REPROBE_FUNDS_MS, Evidence, Sign
 from ownkey.domain.workspace import Credential, EntitlementState, Health, WorkspaceState
 
 OPENROUTER_401 = (401, {"error": {"code": 401, "message": "User not found."}})
@@ -436,3 +436,23 @@ async def test_a_bug_in_one_probe_stops_no_other(house: House, caplog: pytest.Lo
     assert sorted(failures) == [1, 2]
     assert "a key's probe failed: RuntimeError" in caplog.text
     assert KEYS["openrouter"][10:30] not in caplog.text
+
+
+async def test_an_open_incident_says_what_is_wrong_now(house: House) -> None:
+    """Rejected first, out of funds now: the present cause leads, and the first one stays told."""
+    workspace = await house.with_key()
+    key = await key_of(house, workspace)
+    for health, sign in ((Health.REJECTED, Sign.REJECTED), (Health.NO_FUNDS, Sign.NO_FUNDS)):
+        found = Evidence(sign, f"signal of {health.value}", house.clock.at_ms)
+        await house.store.note_health(workspace.id, key.id, key.version, found)
+    view = (await house.desk.incidents.list(await house.again(workspace), 10))[0]
+    card = await key_of(house, workspace)
+    await house.store.note_health(
+        workspace.id, key.id, key.version, Evidence(Sign.ANSWERED, "test: works", house.clock.at_ms)
+    )
+    closed = (await house.desk.incidents.list(await house.again(workspace), 10))[0]
+
+    assert (view.cause, view.signal) == (card.health.value, card.health_signal) == ("no_funds", "signal of no_funds")
+    assert view.sentence.startswith("OpenRouter says that there are no funds behind the saved key (signal of no_funds)")
+    assert view.sentence.endswith("When it began: OpenRouter does not accept the saved key (signal of rejected).")
+    assert (closed.cause, closed.closed_at_ms is not None) == ("rejected", True)

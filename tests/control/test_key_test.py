@@ -114,12 +114,13 @@ async def test_a_refused_key_is_rejected(house: House) -> None:
     house.upstream.script["/key"] = REJECTED
     first = await run(house, workspace, KEYS["openrouter"])
     house.upstream.script.pop("/key")
-    house.upstream.script["/chat/completions"] = REJECTED
+    house.upstream.script["/chat/completions"] = house.upstream.script["/embeddings"] = REJECTED
     second = await run(house, workspace, KEYS["openrouter"])
 
     assert (first.outcome, second.outcome) == (Outcome.REJECTED, Outcome.REJECTED)
     assert first.receipt is None
     assert second.receipt is not None
+    assert not any(row.state == "works" for result in (first, second) for row in result.reach)
 
 
 @pytest.mark.parametrize("answer", [
@@ -153,11 +154,24 @@ async def test_a_key_without_money_is_real(house: House, where: str) -> None:
     if where == "limit":
         house.upstream.script["/key"] = (200, {"data": {"limit": 5, "limit_remaining": 0}})
     else:
-        house.upstream.script["/chat/completions"] = (402, {"error": {"code": 402, "message": "Insufficient credits"}})
+        for path in ("/chat/completions", "/embeddings"):
+            house.upstream.script[path] = (402, {"error": {"code": 402, "message": "Insufficient credits"}})
 
     result = await run(house, await house.workspace(), KEYS["openrouter"])
 
     assert result.outcome is Outcome.WORKS_NO_BALANCE
+    assert {row.state for row in result.reach} == {"not_tested"}, result.reach
+
+
+async def test_what_answered_works_though_the_rest_lacks_money(house: House) -> None:
+    """The embeddings answered and the chat model found no funds: only the tasks whose model answered work."""
+    house.upstream.script["/chat/completions"] = (402, {"error": {"code": 402, "message": "Insufficient credits"}})
+
+    result = await run(house, await house.workspace(), KEYS["openrouter"])
+
+    assert result.outcome is Outcome.WORKS_NO_BALANCE
+    assert {row.model for row in result.reach if row.state == "works"} == {"openai/text-embedding-3-small"}
+    assert any(row.reason == "there is no money behind the key" for row in result.reach)
 
 
 async def test_a_key_that_lacks_a_tasks_model_is_restricted(house: House) -> None:

@@ -14,6 +14,7 @@ from ownkey.control.probes import AuthProber
 from ownkey.control.receipts import why_sentence
 from ownkey.domain.failures import UpstreamError
 from ownkey.domain.late_costs import LIFETIME_MS
+from ownkey.domain.money import format_usd
 from ownkey.domain.receipts import Basis
 from ownkey.domain.workspace import WorkspaceState
 from ownkey.providers.egress import parse_origin
@@ -114,7 +115,9 @@ async def test_a_first_zero_is_asked_again(house: House) -> None:
 
     told = await stored(house, workspace, call)
     assert (told["cost_nusd"], told["basis"]) == (0, "actual")
-    assert why_sentence(told).endswith("Cost: US$0.00 (as the provider reported it).")
+    assert why_sentence(told).endswith(
+        f"Cost: US$0.00 (as the provider reported it; corrected, first booked as US${format_usd(ESTIMATE)})."
+    )
 
 
 async def test_what_stays_unknown_for_a_day_is_given_up_in_words(house: House) -> None:

@@ -121,7 +121,12 @@ def _pasted(text: str, state: str | None) -> tuple[str, str]:
         raise CliError("This is a key, not the code of a sign-in; it was not used.",
                        "To save a key: ownkey credential add openrouter.", code="key_in_argument")
     if not bare:
-        raise CliError("Nothing was pasted, so nothing was connected.", "Start again.", code="cancelled", exit_code=1)
+        raise CliError(
+            "Nothing was pasted, so nothing is connected yet.",
+            "If you approve at that address within ten minutes of starting, finish with "
+            'ownkey connect openrouter --code "<the whole address that the browser ended at>". Else start again.',
+            code="cancelled", exit_code=1,
+        )
     if bare.startswith(("http://", "https://")):
         found = dict(parse_qsl(urlsplit(bare).query))
         if not found.get("state"):

@@ -27,6 +27,8 @@ from ownkey.settings.tables import SettingsError
 T = TypeVar("T")
 
 TIMEOUT_S = 60.0
+TYPOS = frozenset({"invalid_value", "unknown_provider"})
+"""The API's codes for a value that cannot be meant: what was typed is corrected, not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ def _read(answer: httpx.Response, where: str) -> Any:
         more["url"] = fix["url"]
     raise CliError(
         in_options(str(error_body.get("message", "The request was refused."))), in_options(str(fix.get("text") or "")),
-        code=str(error_body.get("code", "refused")), exit_code=1, more=more,
+        code=str(error_body.get("code", "refused")), exit_code=2 if error_body.get("code") in TYPOS else 1, more=more,
     )
 
 

@@ -1,7 +1,7 @@
 """`ownkey cap`, `feature`, `credits`, `receipts`, `why`, `explain`, `verify`, `prices`: figures and reasons."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from urllib.parse import unquote
 
 import typer
@@ -11,7 +11,14 @@ from ownkey.cli.connection import Connection, segment
 from ownkey.cli.output import JsonFlag, WorkspaceOption
 from ownkey.cli.problems import CliError
 from ownkey.cli.workspace_choice import choose_workspace
+from ownkey.control.problems import suggest
 from ownkey.domain.pricing import DIMENSIONS
+from ownkey.domain.receipts import provider_name
+from ownkey.domain.wire import Endpoint
+
+ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
+MESSAGES_MAX_TOKENS = 1_024
+"""Anthropic's format demands a limit: what explain assumes where none is given."""
 
 # A negative number is an amount to be refused in words, not an unknown option.
 _SIGNED = {"ignore_unknown_options": True}
@@ -130,8 +137,12 @@ def show_credits(workspace: WorkspaceOption = None, as_json: JsonFlag = False) -
     output.emit(found, as_json, _show_credits)
 
 
+def count_credits(number: int) -> str:
+    return f"{number} credit{'' if number == 1 else 's'}"
+
+
 def _show_credits(row: dict[str, Any]) -> None:
-    output.say(f"{row['balance_credits']} credits, {row['held_credits']} of them held by calls in flight.")
+    output.say(f"{count_credits(row['balance_credits'])}, {row['held_credits']} held by calls in flight.")
 
 
 @credits_app.command("grant", context_settings=_SIGNED)
@@ -232,7 +243,7 @@ def _payer(receipt: dict[str, Any]) -> str | None:
     if not receipt.get("attempts"):
         return None
     if receipt.get("funding") == "credits":
-        return f"{receipt.get('charge_credits') or 0} credits"
+        return count_credits(receipt.get("charge_credits") or 0)
     return "own key"
 
 
@@ -266,11 +277,79 @@ def why(
     workspace: WorkspaceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say in plain words who paid for a call, and why."""
+    """Say in plain words who paid for a call, and why; then every attempt, and what was left out."""
     with Connection() as api:
         path = choose_workspace(api, workspace)
-        found = api.manage("GET", f"{path}/receipts/{segment(_whole_id(api, path, receipt))}/why")
-    output.emit(found, as_json, lambda row: output.say(row["why"]))
+        ident = _whole_id(api, path, receipt)
+        told = api.manage("GET", f"{path}/receipts/{segment(ident)}/why")
+        found = {**api.manage("GET", f"{path}/receipts/{segment(ident)}"), **told}
+    output.emit(found, as_json, _show_why)
+
+
+def _show_why(row: dict[str, Any]) -> None:
+    """The sentence, and what it has no room for."""
+    output.say(row["why"])
+    attempts = row.get("attempts") or []
+    if len(attempts) > 1 or any(map(_is_remarkable, attempts)):
+        output.say("Attempts:")
+        for attempt in attempts:
+            output.say(f"  {attempt['n']}. {_tell_attempt(attempt)}")
+            for line in _tell_remarks(attempt):
+                output.say(f"     {line}")
+    _show_list("Routes that were not tried:", [
+        f"{_ROUTES.get(s['route'], s['route'])} for {s['model']}: {s['why']}" for s in row.get("skips") or []
+    ])
+    _show_list("Notes:", row.get("notes") or [])
+
+
+_ROUTES = {"direct": "the direct key", "openrouter": "the OpenRouter key", "credits": "credits"}
+
+
+def _show_list(heading: str, lines: list[str]) -> None:
+    if lines:
+        output.say(heading)
+        for line in dict.fromkeys(lines):
+            output.say(f"  - {line}")
+
+
+def _is_remarkable(attempt: dict[str, Any]) -> bool:
+    return any(attempt.get(name) for name in ("failure", "dropped", "shrunk", "correction"))
+
+
+def _tell_attempt(attempt: dict[str, Any]) -> str:
+    """Who was asked with which key, how it ended, after how long, and what it cost."""
+    key = f" key {attempt['credential_hint']}" if attempt["credential_hint"] else ""
+    payer = "the platform's key" if attempt["route"] == "credits" else f"{attempt['route']}{key}"
+    end = attempt.get("signal") or "answered"
+    if attempt.get("failure"):
+        status = f", status {attempt['status']}" if attempt.get("status") else ""
+        end = f"failed ({attempt['failure']}: {attempt['signal']}{status})"
+    seconds = (attempt["ended_ms"] - attempt["started_ms"]) / 1_000
+    return (
+        f"{provider_name(attempt['provider'])}, {attempt['model']}, {payer}: {end} after {seconds:.1f} s, "
+        f"cost {_dollars(attempt.get('cost_usd'))} ({attempt['basis']})"
+    )
+
+
+def _dollars(amount: str | None) -> str:
+    return "unknown" if amount is None else f"US${amount}"
+
+
+def _tell_remarks(attempt: dict[str, Any]) -> list[str]:
+    lines = []
+    if attempt.get("message"):
+        lines.append(f"It said: {attempt['message']}")
+    if attempt.get("dropped"):
+        lines.append(f"Left out of the request: {', '.join(attempt['dropped'])}")
+    if attempt.get("shrunk"):
+        lines.append(f"Output limit lowered to {attempt['output_limit']} tokens, so that it fits.")
+    late = attempt.get("correction")
+    if late:
+        lines.append(
+            f"Cost corrected at {late['at']}: {late['estimated_basis']} as {_dollars(late['estimated_usd'])}, "
+            f"then reported as {_dollars(late['reported_usd'])}"
+        )
+    return lines
 
 
 def explain(
@@ -278,27 +357,43 @@ def explain(
     model: Annotated[str | None, typer.Option(help="A model's slug, such as openai/gpt-4.1-mini.")] = None,
     text: Annotated[str, typer.Option(help="The prompt whose size counts.")] = "Hello",
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="The output limit.")] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(help=f"As a call of this endpoint: {', '.join(ENDPOINTS)}. Else the task's own, or chat."),
+    ] = None,
     project: Annotated[str | None, typer.Option(help="As a call of this project.")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Say what a call would do now, and why, without making it."""
+    if endpoint is not None and endpoint not in ENDPOINTS:
+        raise CliError(f"There is no endpoint {endpoint[:40]!r} to explain.", suggest(endpoint, ENDPOINTS))
     with Connection() as api:
         tasks = {t["task"]: t for t in api.manage("GET", "/product")["tasks"]}
         if (task is None) == (model is None):
             example = next(iter(tasks), "NAME")
             raise CliError("Name a task or a model, one of the two.", f"For example: ownkey explain --task {example}.")
         named = choose_workspace(api, workspace).rpartition("/")[2]
-        body: dict[str, Any] = {"model": f"task:{task}" if task else model}
-        if task in tasks and tasks[task]["endpoint"] == "embeddings":
-            body["input"] = text
-        else:
-            body["messages"] = [{"role": "user", "content": text}]
-        if max_tokens is not None:
-            body["max_tokens"] = max_tokens
+        asked = endpoint or (tasks[task]["endpoint"] if task in tasks else "chat")
+        body = _explained_body(asked, f"task:{task}" if task else str(model), text, max_tokens)
         headers = {"x-ownkey-workspace": unquote(named), **({"x-ownkey-project": project} if project else {})}
-        found = api.request("POST", "/v1/explain", body=body, headers=headers)
+        params = {"endpoint": endpoint} if endpoint else {}
+        found = api.request("POST", "/v1/explain", body=body, params=params, headers=headers)
     output.emit(found, as_json, _show_explained)
+
+
+def _explained_body(endpoint: str, model: str, text: str, max_tokens: int | None) -> dict[str, Any]:
+    """A request of the endpoint's own form."""
+    body: dict[str, Any] = {"model": model}
+    if endpoint in ("responses", "embeddings"):
+        body["input"] = text
+    else:
+        body["messages"] = [{"role": "user", "content": text}]
+    if endpoint == "messages":
+        body["max_tokens"] = MESSAGES_MAX_TOKENS
+    if max_tokens is not None and endpoint not in ("embeddings", "count_tokens"):
+        body["max_output_tokens" if endpoint == "responses" else "max_tokens"] = max_tokens
+    return body
 
 
 def _show_explained(row: Any, indent: str = "") -> None:

@@ -139,14 +139,15 @@ def check_credential(
     key_option: KeyOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Test the saved key (or --typed: another one) with a live call. Nothing is stored."""
+    """Test the saved key (or --typed: another one) with a live call. Nothing is stored. Exit 0: it works, or works for
+    some tasks; 1: it does not work, has no money behind it, or could not be tested."""
     refuse_key_argument(provider, *context.args, key_option)
     with Connection() as api:
         base = _base(api, workspace, platform)
         body = {"key": read_key(provider)} if typed else {}
         found = api.manage("POST", f"{base}/{segment(provider)}/test", body)
     output.emit(found, as_json, show_test)
-    if found["outcome"] in ("wrong_kind", "rejected", "unreachable"):
+    if found["outcome"] not in ("works", "restricted"):
         raise typer.Exit(1)
 
 

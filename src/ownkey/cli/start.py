@@ -48,8 +48,8 @@ def key_problem(error: KeysetError, settings: Settings) -> CliError:
     if error.code in _NO_KEY and (settings.server.data_dir / DATABASE_NAME).exists():
         beside = settings.config_path.parent / MASTER_KEY_NAME
         fix = (
-            f"Restore your copy of the master key to {beside} (mode 0400), or set OWNKEY_MASTER_KEY_FILE to it. "
-            "Do not make a new one: the saved keys open with the old one only."
+            f"Restore your copy of the master key to {beside} (mode 0400 or 0600), or set OWNKEY_MASTER_KEY_FILE to "
+            "it. Do not make a new one: the saved keys open with the old one only."
         )
     return CliError(error.sentence, fix, code="master_key")
 

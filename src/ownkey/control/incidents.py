@@ -6,8 +6,9 @@ from typing import Any
 
 from ownkey.control.credentials import clock_text
 from ownkey.control.ports import Incidents
+from ownkey.domain.health import is_unhealthy
 from ownkey.domain.receipts import provider_name
-from ownkey.domain.workspace import WorkspaceState
+from ownkey.domain.workspace import Credential, WorkspaceState
 
 _CAUSES: Mapping[str, str] = {
     "rejected": "does not accept the saved key", "no_funds": "says that there are no funds behind the saved key",
@@ -17,7 +18,7 @@ _CAUSES: Mapping[str, str] = {
 @dataclass(frozen=True, slots=True)
 class IncidentView:
     """`hint` and `label` are the present key's, None once the provider's key is disconnected. `closed_at_ms` None: it
-    is still so, and calls skip the key."""
+    is still so, and calls skip the key; `cause` and `signal` are then the present ones, else the first."""
 
     id: int
     provider: str
@@ -45,14 +46,29 @@ def view_incident(workspace: WorkspaceState, row: Mapping[str, Any]) -> Incident
     credential = workspace.credentials.get(row["provider"])
     if credential is not None and credential.id != row["credential_id"]:
         credential = None
-    name = provider_name(row["provider"])
-    what = f"{name} {_CAUSES.get(row['cause'], row['cause'])} ({row['signal']})"
-    if row["cause"] == "undecryptable":
-        what = f"The saved {name} key cannot be opened, which is our fault"
-    since, end = clock_text(row["opened_at_ms"]), row["closed_at_ms"]
+    end = row["closed_at_ms"]
+    cause, signal = _present_cause(credential, row) if end is None else (row["cause"], row["signal"])
+    since = clock_text(row["opened_at_ms"])
     until = "calls skip it until it works again" if end is None else f"over since {clock_text(end)}"
+    before = _what(row["provider"], row["cause"], row["signal"])
+    first = "" if cause == row["cause"] else f" When it began: {before}."
     return IncidentView(
         id=row["id"], provider=row["provider"], hint=None if credential is None else credential.hint,
-        label=None if credential is None else credential.label, cause=row["cause"], signal=row["signal"],
-        sentence=f"{what}: since {since}; {until}.", opened_at_ms=row["opened_at_ms"], closed_at_ms=end,
+        label=None if credential is None else credential.label, cause=cause, signal=signal,
+        sentence=f"{_what(row['provider'], cause, signal)}: since {since}; {until}.{first}",
+        opened_at_ms=row["opened_at_ms"], closed_at_ms=end,
     )
+
+
+def _present_cause(credential: Credential | None, row: Mapping[str, Any]) -> tuple[str, str]:
+    """What keeps an open incident open: causes may follow each other, and the row has the first."""
+    if credential is None or credential.undecryptable or not is_unhealthy(credential):
+        return row["cause"], row["signal"]
+    return credential.health.value, credential.health_signal
+
+
+def _what(provider: str, cause: str, signal: str) -> str:
+    name = provider_name(provider)
+    if cause == "undecryptable":
+        return f"The saved {name} key cannot be opened, which is our fault"
+    return f"{name} {_CAUSES.get(cause, cause)} ({signal})"

@@ -286,6 +286,7 @@ class KeyTest:
         facts, name = finding.facts, provider_name(provider)
         refused = [row for row in reach if row.state == "refused"]
         outcome = _outcome(finding, bool(refused))
+        reach = _only_proved(reach, outcome, finding)
         sentence, fix = _words(outcome, name, finding, refused)
         chat = next((probe for probe in finding.probes if not probe.skipped), None)
         costs = [probe.cost_nusd for probe in finding.probes if not probe.skipped]
@@ -423,6 +424,25 @@ def _outcome(finding: _Finding, refused: bool) -> Outcome:
     if finding.facts.exhausted or FailureClass.FUNDS in classes:
         return Outcome.WORKS_NO_BALANCE
     return Outcome.RESTRICTED if refused or classes else Outcome.WORKS
+
+
+_UNPROVED: Mapping[Outcome, str] = {
+    Outcome.WORKS_NO_BALANCE: "there is no money behind the key",
+    Outcome.REJECTED: "the key is not accepted",
+    Outcome.WRONG_KIND: "the key cannot run models",
+    Outcome.UNREACHABLE: "the Test came to no verdict",
+}
+
+
+def _only_proved(reach: tuple[TaskReach, ...], outcome: Outcome, finding: _Finding) -> tuple[TaskReach, ...]:
+    """A model on the key's list works only if the key does: elsewhere only what has answered is said to work."""
+    if outcome not in _UNPROVED:
+        return reach
+    answered = {probe.target.slug for probe in finding.probes if probe.failure is None and not probe.skipped}
+    return tuple(
+        replace(row, state="not_tested", reason=_UNPROVED[outcome])
+        if row.state == "works" and row.model not in answered else row for row in reach
+    )
 
 
 def _words(

@@ -12,7 +12,8 @@ from ownkey.control import ports
 from ownkey.control.ports import Clock, ReceiptFilter
 from ownkey.control.problems import invalid, not_found, suggest
 from ownkey.domain.caps import Period, plan_period
-from ownkey.domain.receipts import Receipt, describe
+from ownkey.domain.receipt_words import describe
+from ownkey.domain.receipts import Receipt
 from ownkey.domain.workspace import WorkspaceState
 
 SPEND_BY = ("task", "model", "provider", "conversation", "project", "day", "basis")

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from ownkey.domain.money import format_usd
 from ownkey.domain.routing import Funding, Route
 from ownkey.domain.usage import Usage
 
@@ -37,6 +36,18 @@ class HoldState(StrEnum):
     SETTLED = "settled"
     RELEASED = "released"
     EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What was learnt of an attempt's cost after it was booked: by whom, when, and the estimate that it replaced. What
+    is booked stays within the hold, so that `reported_nusd` may be above the attempt's cost."""
+
+    origin: str
+    estimated_nusd: int | None
+    estimated_basis: Basis
+    reported_nusd: int
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +85,7 @@ class AttemptRecord:
     shrunk: bool = False
     dropped: tuple[str, ...] = ()
     response_id: str | None = None
+    correction: Correction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,96 +160,8 @@ KEY_TEST = "key_test"
 
 _PROVIDER_NAMES = {"openrouter": "OpenRouter", "anthropic": "Anthropic", "openai": "OpenAI", "google": "Google"}
 
-_ROW_WHY = {
-    "F1": "the plan does not include calls with your own key and the add-on was not bought",
-    "F2": "the add-on is not paid",
-    "F3": "the credit balance was below the minimum for calls with your own key",
-    "F4": "this product works with your own OpenRouter key only, and there is no usable one",
-    "F5": "Always use this key is on and the key could not be used; credits are never a substitute then",
-    "F6": "the saved key cannot be opened and credits are not allowed to step in",
-    "F7": "the spend cap is reached",
-    "F8": "this product always uses your own keys, direct keys first",
-    "F9": "Always use this key is on",
-    "F10": "your own key is connected and enabled",
-    "F11": "your own key is connected and enabled",
-    "F12": "credits are the payer and do not suffice",
-    "F13": "no own key is in force, so the platform's AI and credits were used",
-}
-
-
 def provider_name(provider: str) -> str:
     return _PROVIDER_NAMES.get(provider, provider)
-
-
-def explain_row(row: str) -> str:
-    """Why a row of the payer decision applies, as the end of a sentence."""
-    return _ROW_WHY[row]
-
-
-def describe(receipt: Receipt) -> str:
-    """One or two plain sentences: what happened, who paid, and why."""
-    if receipt.task == KEY_TEST and receipt.attempts:
-        return _describe_key_test(receipt)
-    failures = [_describe_failure(a) for a in receipt.attempts if a.failure is not None]
-    tried = f" Tried: {'; '.join(failures)}." if failures else ""
-    why = f" because {_ROW_WHY[receipt.row]}" if receipt.row else ""
-    if receipt.code is not None:
-        money = _describe_money(receipt) if receipt.attempts else "Nothing was sent and nothing was paid."
-        reason = f" ({receipt.row}:{why[8:]})" if receipt.row and not receipt.attempts and why else ""
-        return f"Refused with {receipt.code}{reason}: {receipt.message}{tried} {money}"
-    answered = receipt.attempts[-1]
-    if receipt.hung_up and receipt.finish_reason is None:
-        return (
-            f"The caller hung up while {provider_name(answered.provider)} was answering with {answered.model}"
-            f"{why}.{tried} {_describe_money(receipt)}"
-        )
-    by = f"{provider_name(answered.provider)} answered with {answered.model}"
-    if receipt.funding is Funding.CREDITS:
-        payer = _describe_credits(receipt)
-    else:
-        payer = f"paid by the workspace's own {provider_name(answered.provider)} key {answered.credential_hint}"
-    fallback = " after a failover" if failures else ""
-    cut = " The caller hung up before reading the end." if receipt.hung_up else ""
-    return f"{by}{fallback}, {payer}{why}.{tried}{cut} {_describe_money(receipt)}"
-
-
-def _describe_key_test(receipt: Receipt) -> str:
-    """A Test calls every kind of model once with the one key that is tested, so its attempts are told one by one."""
-    first = receipt.attempts[0]
-    name, calls = provider_name(first.provider), len(receipt.attempts)
-    told = ", ".join(
-        f"{attempt.model} answered" if attempt.failure is None
-        else f"{attempt.model} failed ({attempt.failure}: {attempt.signal})"
-        for attempt in receipt.attempts
-    )
-    key = f"the {name} key {first.credential_hint}".rstrip()
-    return (
-        f"A Test of {key} made {calls} small call{'' if calls == 1 else 's'}: {told}. Paid by that key, because a Test "
-        f"is about the key and not about who pays for the product's calls. {_describe_money(receipt)}"
-    )
-
-
-def _describe_credits(receipt: Receipt) -> str:
-    if receipt.charge_credits == 0 and receipt.charge_nusd > 0:
-        return "paid from a credit that an earlier call began"
-    return f"paid with {receipt.charge_credits} credit{'' if receipt.charge_credits == 1 else 's'}"
-
-
-def _describe_failure(attempt: AttemptRecord) -> str:
-    return f"{provider_name(attempt.provider)} ({attempt.failure}: {attempt.signal})"
-
-
-def _describe_money(receipt: Receipt) -> str:
-    if receipt.cost_nusd is None:
-        return "Cost: unknown, the model has no price."
-    words = {
-        Basis.ACTUAL: "as the provider reported it",
-        Basis.COMPUTED: "computed from reported tokens and list prices",
-        Basis.ESTIMATED: "estimated, because the provider's report is missing",
-        Basis.NONE: "nothing was billed",
-        Basis.UNKNOWN: "price unknown",
-    }
-    return f"Cost: US${format_usd(receipt.cost_nusd)} ({words[receipt.basis]})."
 
 
 def add_usage(usages: Sequence[Usage]) -> Usage | None:

@@ -1,13 +1,14 @@
 """A dry run: what would happen to a call now, and why. Stops before the hold; nothing is sent or stored."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ownkey.domain.money import format_usd
-from ownkey.domain.receipt_words import KEY_UNOPENABLE, explain_route
-from ownkey.domain.receipts import provider_name
+from ownkey.domain.receipt_words import KEY_UNOPENABLE, explain_route, name_skip
+from ownkey.domain.receipts import Skip, provider_name
 from ownkey.domain.refusals import Refused
 from ownkey.domain.routing import Route
+from ownkey.domain.wire import ErrorFields
 from ownkey.gateway.calls import CallLog, CallRequest
 from ownkey.gateway.complete import Gateway, House
 from ownkey.gateway.plan import Plan, Planned
@@ -32,11 +33,18 @@ class Explainer:
             fields = self._gateway.error_fields(log, refused.refusal)
             skips = [] if log.plan is None else [_skip(s) for s in log.plan.skips]
             return {
-                "would": "refuse", "status": fields.status, "code": fields.code, "message": fields.message,
+                "would": "refuse", "sentence": _refused(fields, [] if log.plan is None else log.plan.skips),
+                "status": fields.status, "code": fields.code, "message": fields.message,
                 "fix": {"text": fields.fix, "url": fields.fix_url if refused.refusal.flow else None},
                 "param": fields.param, "details": dict(fields.details), "skipped": skips,
             }
         return _describe(plan, house.product.routing.max_attempts)
+
+
+def _refused(fields: ErrorFields, skips: Sequence[Skip]) -> str:
+    left = list(dict.fromkeys(f"{name_skip(s)} for {s.model}: {s.why}" for s in skips))
+    not_used = f" Not used: {'; '.join(left)}." if left else ""
+    return f"Refused with {fields.code}: {fields.message}{not_used}"
 
 
 def _describe(plan: Plan, max_attempts: int) -> Mapping[str, Any]:
@@ -81,5 +89,5 @@ def _attempt(n: int, planned: Planned) -> Mapping[str, Any]:
     }
 
 
-def _skip(skip: Any) -> Mapping[str, Any]:
+def _skip(skip: Skip) -> Mapping[str, Any]:
     return {"route": skip.route.value, "provider": skip.provider, "model": skip.model, "why": skip.why}

@@ -29,7 +29,7 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("OWNKEY_CONFIG", "Path of the configuration file.", "./ownkey.toml"),
     Variable(
         "OWNKEY_MASTER_KEY_FILE",
-        "File with the master keyset (mode 0400): lines `kek_id:base64`, the first is primary.",
+        "File with the master keyset (mode 0400 or 0600): lines `kek_id:base64`, the first is primary.",
         "master.key beside ownkey.toml",
     ),
     Variable("OWNKEY_MASTER_KEY", "The master keyset itself; removed once read.", "none", secret=True),
