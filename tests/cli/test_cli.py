@@ -495,7 +495,8 @@ def test_why_tells_attempts_skips_and_corrections(capsys: pytest.CaptureFixture[
 
     for part in (
         "The sentence.",
-        "1. OpenAI, gpt-4.1-mini, direct key sk-…5678: failed (overload: 503, status 503) after 1.5 s, cost US$0.00 (none)",
+        "1. OpenAI, gpt-4.1-mini, direct key sk-…5678: failed (overload: 503, status 503) after 1.5 s, "
+        "cost US$0.00 (none)",
         "It said: Try later", "2. OpenRouter", "Left out of the request: cache_control",
         "lowered to 300", "estimated as US$0.004, then reported as US$0.001",
         "- the direct key for anthropic/x: circuit open", "- A note.",
