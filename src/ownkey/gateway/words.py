@@ -68,8 +68,8 @@ def hold_refused(refused: HoldRefused, retry_after_s: int) -> Refusal:
         case Code.INSUFFICIENT_CREDITS:
             return Refusal(
                 Code.INSUFFICIENT_CREDITS,
-                f"This call could take up to {refused.needed_credits} credit{'' if refused.needed_credits == 1 else 's'}; "
-                f"free now: {refused.free_credits}.",
+                f"This call could take up to {refused.needed_credits} "
+                f"credit{'' if refused.needed_credits == 1 else 's'}; free now: {refused.free_credits}.",
                 "Add credits, lower max_tokens, or connect your own OpenRouter key.", "credits",
                 details={"needed_credits": refused.needed_credits, "free_credits": refused.free_credits},
             )
