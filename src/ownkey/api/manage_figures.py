@@ -20,12 +20,16 @@ async def put_feature(call: Call) -> out.FeatureOut:
 
 
 async def read_cap(call: Call) -> out.CapOut:
-    return show.cap(await call.desk.caps.show(call.own))
+    caps = call.desk.caps
+    setting = await caps.show(call.own)
+    return show.cap(setting, caps.project(setting))
 
 
 async def put_cap(call: Call) -> out.CapOut:
     body: out.CapPut = call.body
-    return show.cap(await call.desk.caps.save(call.own, body.cap_usd, body.threshold_percent, call.actor))
+    caps = call.desk.caps
+    setting = await caps.save(call.own, body.cap_usd, body.threshold_percent, call.actor)
+    return show.cap(setting, caps.project(setting))
 
 
 async def list_alerts(call: Call) -> out.RowsOut:

@@ -383,7 +383,8 @@ class FeaturesOut(Answer):
 
 
 class CapOut(Answer):
-    """The cap in force and its month. `cap_usd` null: no cap."""
+    """The cap in force and its month. `cap_usd` null: no cap. `projected_usd` is the month's spend at the pace so far,
+    null in its first day; `reaches_cap_at` is when the cap is reached at that pace, null if not this month."""
 
     cap_usd: Usd | None
     cap_nusd: Nusd | None
@@ -403,6 +404,9 @@ class CapOut(Answer):
     left_nusd: Nusd | None
     overage_usd: Usd
     overage_nusd: Nusd
+    projected_usd: Usd | None
+    projected_nusd: Nusd | None
+    reaches_cap_at: Time | None
     version: int
 
 

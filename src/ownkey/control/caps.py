@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from ownkey.control import ports
 from ownkey.control.ports import Actor, CapSetting, Clock
 from ownkey.control.problems import invalid, not_found
+from ownkey.domain.caps import Period, Projection, project
 from ownkey.domain.money import AmountError, parse_usd_nusd
 from ownkey.domain.workspace import WorkspaceState
 
@@ -43,6 +44,11 @@ class CapControl:
         return await self._store.save_cap(
             workspace.id, cap_nusd, threshold, at_ms=self._clock.now_ms(), actor=actor
         )
+
+    def project(self, setting: CapSetting) -> Projection | None:
+        """Where this month ends at the pace so far."""
+        period = Period(setting.period_key, setting.starts_at_ms, setting.ends_at_ms, setting.timezone)
+        return project(period, setting.spent_nusd, setting.cap_nusd, self._clock.now_ms())
 
     async def alerts(self, workspace: WorkspaceState) -> Sequence[Mapping[str, Any]]:
         return await self._store.load_alerts(workspace.id)
