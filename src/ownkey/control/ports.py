@@ -21,11 +21,13 @@ from ownkey.domain.credentials import AcceptedCredential
 from ownkey.domain.exchange import UpstreamRequest
 from ownkey.domain.failures import Failure
 from ownkey.domain.health import Evidence
+from ownkey.domain.notices import Notice
 from ownkey.domain.pricing import ModelPrice, PriceBook
 from ownkey.domain.receipts import Receipt
 from ownkey.domain.records import (
     Actor,
     CapSetting,
+    Due,
     Finding,
     Member,
     ProbeDue,
@@ -47,8 +49,9 @@ from ownkey.domain.workspace import (
 
 __all__ = [
     "Actor", "Auditor", "Books", "CapSetting", "Caps", "Clock", "Connects", "Credentials", "Credits",
-    "Directory", "Features",
-    "Finding", "HealthBook", "Idempotency", "Incidents", "Member", "Opener", "People", "PriceVersions", "ProbeDue",
+    "Directory", "Due", "EventSender", "Features",
+    "Finding", "HealthBook", "Idempotency", "Incidents", "Mailer", "Member", "Opener", "Outbox", "OutboxRows",
+    "People", "PriceVersions", "ProbeDue",
     "ProbeProvider", "ReceiptFilter", "Receipts", "Safe", "Sealer", "StoredAnswer", "TokenRow", "Tokens",
     "Upstream", "UpstreamResponse", "Wallet", "Workspaces",
 ]
@@ -374,3 +377,59 @@ class Idempotency(Protocol):
     async def drop_answer(self, scope: str, key: str) -> None:
         """Gives the key back, because the request failed on our side and changed nothing."""
         ...
+
+
+class Outbox(Protocol):
+    """Messages that wait to be told. A claim is a lease: it counts as an attempt and puts the row off."""
+
+    async def claim_outbox(self, channel: str, at_ms: int, until_ms: int, *, limit: int) -> Sequence[Due]:
+        """Those that are due, oldest first; a later message of a group waits for the one before it."""
+        ...
+
+    async def load_told(self, workspace_id: str) -> Sequence[Member]:
+        """Owners and admins, with what they have muted."""
+        ...
+
+    async def save_reached(self, due: Due, member_id: str, *, sent: bool, reason: str, at_ms: int) -> None:
+        """One member has the message, or can never have it: durable before the next is tried."""
+        ...
+
+    async def save_outbox_result(
+        self, due: Due, state: str, next_at_ms: int, *, reason: str, at_ms: int, reached: int = 0
+    ) -> bool:
+        """`state` is "sent", "failed", "skipped" or "waiting". False: the lease was lost, nothing was changed."""
+        ...
+
+    async def skip_outbox(self, channel: str, reason: str, at_ms: int) -> int:
+        """Ends everything that waits for a channel that is not configured."""
+        ...
+
+
+class OutboxRows(Protocol):
+    """The outbox as operators see it."""
+
+    async def load_outbox(
+        self, workspace_id: str | None, *, limit: int, state: str | None = None
+    ) -> Sequence[Mapping[str, Any]]: ...
+
+    async def retry_outbox(self, outbox_id: int, *, at_ms: int, actor: Actor) -> bool:
+        """False: it was sent, or waits. Raises NotFound."""
+        ...
+
+
+class Mailer(Protocol):
+    """E-mail. Raises Undeliverable for one message, ChannelDown for the server."""
+
+    async def send(self, due: Due, member: Member, notice: Notice, created_at_ms: int) -> None: ...
+
+    async def close(self) -> None:
+        """End the batch's connection."""
+        ...
+
+
+class EventSender(Protocol):
+    """The host's endpoint. Raises Undeliverable, ChannelDown."""
+
+    async def send(
+        self, key: str, event: str, data: Mapping[str, Any], *, happened_at: str, at_ms: int
+    ) -> None: ...

@@ -26,6 +26,7 @@ from ownkey.domain.product import (
     RoutingLimits,
     Task,
 )
+from ownkey.settings.channels import EventSettings, MailSettings, read_events, read_mail
 from ownkey.settings.environment import read_environment
 from ownkey.settings.tables import SettingsError, Table
 
@@ -94,6 +95,8 @@ class Settings:
     price_sync: PriceSync
     connect: ConnectRules
     config_path: Path
+    mail: MailSettings | None = None
+    events: EventSettings | None = None
     testing: bool = False
     failpoint: str | None = None
 
@@ -105,7 +108,7 @@ def load_settings(config_path: Path | None, environ: Mapping[str, str]) -> Setti
     values = _read_file(path)
     preset = Table(str(path), "", values).text("preset", choices=PRESETS)
     root = Table(str(path), "", _merged(preset, values, path))
-    settings = _read_settings(root, preset, path)
+    settings = _read_settings(root, preset, path, environ)
     server = replace(
         settings.server,
         host=environment.host or settings.server.host,
@@ -157,12 +160,13 @@ def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _read_settings(root: Table, preset: str, path: Path) -> Settings:
+def _read_settings(root: Table, preset: str, path: Path, environ: Mapping[str, str]) -> Settings:
     root.text("preset")
     origins, insecure = _read_origins(root.table("origins"))
     overrides, sync = _read_prices(root.table("prices"))
+    product = _read_product(root, preset)
     settings = Settings(
-        product=_read_product(root, preset),
+        product=product,
         server=_read_server(root.table("server"), path),
         origins=origins,
         allow_insecure_origins=insecure,
@@ -171,6 +175,8 @@ def _read_settings(root: Table, preset: str, path: Path) -> Settings:
         price_sync=sync,
         connect=_read_connect(root.table("connect"), origins["openrouter"]),
         config_path=path,
+        mail=read_mail(root.table("mail"), product.entry_url, environ),
+        events=read_events(root.table("events"), insecure, environ),
     )
     root.done()
     return settings

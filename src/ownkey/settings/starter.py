@@ -103,6 +103,20 @@ data_dir = "data"
 # public_url = "https://ownkey.example.com"     # where browsers reach this server
 # return_urls = ["https://app.example.com/settings/ai"]  # pages of your product that they may be sent back to
 
+# Who hears of caps, keys and payments. Without a mail server, and without an endpoint, messages are kept as
+# skipped (`ownkey outbox`). Secrets stand in the environment or in a file of their own, never here.
+# [mail]
+# host = "smtp.example.com"
+# port = 587
+# tls = "starttls"             # or "implicit" (port 465); "none" on loopback only
+# user = "ownkey"
+# from = "Example AI <no-reply@example.com>"
+# password_file = "smtp.password"  # or OWNKEY_SMTP_PASSWORD
+#
+# [events]                     # signed as Standard Webhooks says
+# url = "https://app.example.com/hooks/ownkey"
+# secret_file = "events.secret"    # whsec_…; or OWNKEY_EVENT_SECRETS
+
 # [prices]
 # sync = true                  # read OpenRouter's public price list at start and daily
 # sync_interval_s = 86400

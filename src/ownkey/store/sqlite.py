@@ -23,6 +23,8 @@ from ownkey.store.connects import ConnectsPart
 from ownkey.store.credentials import CredentialsPart
 from ownkey.store.credits import CreditsPart
 from ownkey.store.late_costs import LateCostsPart
+from ownkey.store.outbox import OutboxPart, release_leases
+from ownkey.store.payments import PaymentsPart
 from ownkey.store.prices import PricesPart, read_newest
 from ownkey.store.recovery import recover
 from ownkey.store.schema import migrate
@@ -41,7 +43,7 @@ _PROBE = "UPDATE instance SET created_at_ms = created_at_ms WHERE only_row = 1"
 
 class SQLiteStore(
     BooksPart, WorkspacesPart, TokensPart, CredentialsPart, CapsPart, CreditsPart, PricesPart, AnswersPart,
-    ConnectsPart, LateCostsPart,
+    ConnectsPart, LateCostsPart, OutboxPart, PaymentsPart,
 ):
     """Satisfies every port of `gateway.ports` and `control.ports` that speaks of memory."""
 
@@ -72,6 +74,7 @@ class SQLiteStore(
                 conn.set_trace_callback(watch)
             instance_id = _ensure_instance(conn, clock_ms())
             recovered = recover(conn, clock_ms())
+            release_leases(conn, clock_ms())
             conn.forget()
             opened += [near := open_reader(path), far := open_reader(path)]
             store = cls(

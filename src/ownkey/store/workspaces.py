@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from ownkey.store.audit import save_audit
 from ownkey.store.connection import Connection, snapshot
 from ownkey.store.core import Core
 from ownkey.store.credentials import read_credentials
+from ownkey.store.notices import announce_change, load_standing
 
 _SELECT = """
 SELECT w.id, w.name, w.external_id, w.plan, w.status, w.timezone, w.entitlement, w.always_use_key,
@@ -62,6 +64,8 @@ _SET = {
     "on_direct_auth_failure": "UPDATE workspace SET on_direct_auth_failure = ? WHERE id = ?",
     "status": "UPDATE workspace SET status = ? WHERE id = ?",
 }
+# What decides who pays, and is told to owners and admins when it changes.
+_SWITCHES = ("always_use_key", "credits_if_key_fails", "credits_if_key_fails_limit", "on_direct_auth_failure")
 _DELETE = "UPDATE workspace SET status = 'deleted', settings_version = settings_version + 1 WHERE id = ?"
 _DELETE_DEK = "DELETE FROM dek WHERE workspace_id = ?"
 _DELETE_CREDENTIALS = "DELETE FROM credential WHERE workspace_id = ?"
@@ -69,11 +73,13 @@ _DELETE_CONNECTS = "DELETE FROM pending_connect WHERE workspace_id = ?"
 _REVOKE_ALL = "UPDATE access_token SET revoked_at_ms = ? WHERE workspace_id = ? AND revoked_at_ms IS NULL"
 _CLOSE_INCIDENTS = "UPDATE incident SET closed_at_ms = ? WHERE workspace_id = ? AND closed_at_ms IS NULL"
 _SAVE_MEMBER = """
-INSERT INTO member(workspace_id, id, email, name, role) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET email = excluded.email, name = excluded.name, role = excluded.role
+INSERT INTO member(workspace_id, id, email, name, role, muted)
+VALUES (:workspace, :id, :email, :name, :role, coalesce(:muted, ''))
+ON CONFLICT DO UPDATE SET email = excluded.email, name = excluded.name, role = excluded.role,
+  muted = coalesce(:muted, muted)
 """
-_MEMBERS = "SELECT workspace_id, id, email, name, role FROM member WHERE workspace_id = ? ORDER BY id"
-_MEMBER = "SELECT role FROM member WHERE workspace_id = ? AND id = ?"
+_MEMBERS = "SELECT workspace_id, id, email, name, role, muted FROM member WHERE workspace_id = ? ORDER BY id"
+_MEMBER = "SELECT role, muted FROM member WHERE workspace_id = ? AND id = ?"
 _DELETE_MEMBER = "DELETE FROM member WHERE workspace_id = ? AND id = ?"
 _SAVE_PROJECT = """
 INSERT INTO project(workspace_id, id, name, created_at_ms) VALUES (?, ?, ?, ?)
@@ -192,6 +198,7 @@ class WorkspacesPart(Core):
             before = read_workspace(conn, workspace_id)
             if before is None or before.id != workspace_id:
                 return None
+            standing = load_standing(conn, workspace_id, at_ms)
             for name, value in changes.items():
                 conn.execute(_SET[name], (value, workspace_id))
             touch(conn, workspace_id)
@@ -199,6 +206,10 @@ class WorkspacesPart(Core):
                 conn, workspace_id, "workspace.changed", workspace_id,
                 {name: getattr(before, name) for name in changes}, changes, at_ms=at_ms, actor=actor,
             )
+            announce_change(conn, workspace_id, standing, [
+                {"what": name, "before": getattr(before, name), "after": changes[name]}
+                for name in _SWITCHES if name in changes and changes[name] != getattr(before, name)
+            ], at_ms, actor)
             return read_workspace(conn, workspace_id)
 
         return await self._write(operation, workspace_id)
@@ -241,20 +252,23 @@ class WorkspacesPart(Core):
     async def save_member(self, member: Member, *, at_ms: int, actor: Actor) -> Member:
         def operation(conn: Connection) -> Member:
             before = conn.execute(_MEMBER, (member.workspace_id, member.member_id)).fetchone()
-            conn.execute(_SAVE_MEMBER, (
-                member.workspace_id, member.member_id, member.email, member.name, member.role,
-            ))
+            conn.execute(_SAVE_MEMBER, {
+                "workspace": member.workspace_id, "id": member.member_id, "email": member.email, "name": member.name,
+                "role": member.role, "muted": None if member.muted is None else " ".join(sorted(member.muted)),
+            })
+            role, muted = conn.execute(_MEMBER, (member.workspace_id, member.member_id)).fetchone()
             save_audit(
                 conn, member.workspace_id, "member.saved", member.member_id,
-                None if before is None else {"role": before[0]}, {"role": member.role}, at_ms=at_ms, actor=actor,
+                None if before is None else {"role": before[0], "muted": before[1]}, {"role": role, "muted": muted},
+                at_ms=at_ms, actor=actor,
             )
-            return member
+            return replace(member, muted=frozenset(muted.split()))
 
         return await self._write(operation, member.workspace_id)
 
     async def load_members(self, workspace_id: str) -> Sequence[Member]:
         rows = self._near.execute(_MEMBERS, (workspace_id,)).fetchall()
-        return [Member(row[0], row[1], row[2], row[3], Role(row[4])) for row in rows]
+        return [Member(row[0], row[1], row[2], row[3], Role(row[4]), frozenset(row[5].split())) for row in rows]
 
     async def delete_member(self, workspace_id: str, member_id: str, *, at_ms: int, actor: Actor) -> bool:
         def operation(conn: Connection) -> bool:
