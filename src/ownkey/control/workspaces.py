@@ -4,12 +4,12 @@ Switches that only make sense with credits are refused, in words, where the prod
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ownkey.control import ports
-from ownkey.control.entitlements import entitlement_after_plan_change, first_entitlement
+from ownkey.control.entitlements import first_entitlement, plan_terms
 from ownkey.control.ports import Actor, Clock, Directory, Sealer
 from ownkey.control.problems import Problem, ProblemCode, invalid, not_found, suggest
 from ownkey.domain.caps import parse_timezone
@@ -42,7 +42,12 @@ class NewWorkspace:
 class WorkspaceControl:
     """Creates, finds, changes and deletes workspaces."""
 
-    def __init__(self, store: _Store, directory: Directory, sealer: Sealer, clock: Clock, product: Product) -> None:
+    def __init__(
+        self, store: _Store, directory: Directory, sealer: Sealer, clock: Clock, product: Product,
+        leave_to_plan: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        """`leave_to_plan` is told of a workspace whose plan now includes what its add-on was bought for."""
+        self._leave_to_plan = leave_to_plan
         self._store = store
         self._directory = directory
         self._sealer = sealer
@@ -69,6 +74,7 @@ class WorkspaceControl:
                 dek=self._sealer.new_dek(workspace_id),
                 features={task.name: task.default_on for task in product.tasks.values()},
                 at_ms=self._clock.now_ms(), actor=actor, threshold=product.default_threshold,
+                terms=plan_terms(product, plan),
             )
         except Conflict as error:
             raise Problem(
@@ -97,11 +103,14 @@ class WorkspaceControl:
         if not checked:
             return workspace
         changed = await self._store.save_settings(
-            workspace.id, checked, at_ms=self._clock.now_ms(), actor=actor
+            workspace.id, checked, at_ms=self._clock.now_ms(), actor=actor,
+            terms=plan_terms(self._product, checked["plan"]) if "plan" in checked else None,
         )
         if changed is None:
             raise not_found("workspace", workspace.external_id, "here")
         if "plan" in checked:
+            if changed.entitlement is EntitlementState.INCLUDED and self._leave_to_plan is not None:
+                await self._leave_to_plan(changed.id)
             await self._grant_plan_credits(changed, actor)
         return changed
 
@@ -118,7 +127,9 @@ class WorkspaceControl:
             raise invalid("entitlement", "This product has no plans: calls with an own key are always included.",
                           "Leave the entitlement as it is.")
         changed = await self._store.save_settings(
-            workspace.id, {"entitlement": entitlement, "grace_until_ms": self._grace_until(entitlement)},
+            workspace.id, {
+                "entitlement": entitlement, "paid_until_ms": None, "grace_until_ms": self._grace_until(entitlement),
+            },
             at_ms=self._clock.now_ms(), actor=actor,
         )
         if changed is None:
@@ -160,11 +171,6 @@ class WorkspaceControl:
                     checked[name] = value
                 case "plan":
                     checked[name] = self._check_plan(value)
-                    checked["entitlement"] = entitlement_after_plan_change(
-                        self._product, workspace.entitlement, workspace.plan, value
-                    )
-                    if checked["entitlement"] is not workspace.entitlement:
-                        checked["grace_until_ms"] = self._grace_until(checked["entitlement"])
                 case "always_use_key" | "credits_if_key_fails" | "credits_if_key_fails_limit":
                     self._check_credit_switch(name, value)
                     checked[name] = value

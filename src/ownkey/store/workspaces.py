@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 
+from ownkey.domain.billing import PlanTerms
 from ownkey.domain.caps import parse_timezone
 from ownkey.domain.errors import Conflict, StoreError
 from ownkey.domain.records import Actor, Member
 from ownkey.domain.workspace import EntitlementState, Role, WorkspaceState, WrappedDek
+from ownkey.store.addons import arrive_at_plan
 from ownkey.store.audit import save_audit
 from ownkey.store.connection import Connection, snapshot
 from ownkey.store.core import Core
@@ -20,7 +22,7 @@ from ownkey.store.notices import announce_change, load_standing
 _SELECT = """
 SELECT w.id, w.name, w.external_id, w.plan, w.status, w.timezone, w.entitlement, w.always_use_key,
   w.credits_if_key_fails, w.credits_if_key_fails_limit, w.on_direct_auth_failure, w.created_at_ms,
-  w.settings_version, w.grace_until_ms, d.dek_id, d.kek_id, d.nonce, d.ciphertext
+  w.settings_version, w.grace_until_ms, w.paid_until_ms, d.dek_id, d.kek_id, d.nonce, d.ciphertext
 FROM workspace w JOIN dek d ON d.workspace_id = w.id
 """
 _BY_ID = _SELECT + "WHERE w.id = ? AND w.status <> 'deleted'"
@@ -57,6 +59,7 @@ _SET = {
     "plan": "UPDATE workspace SET plan = ? WHERE id = ?",
     "entitlement": "UPDATE workspace SET entitlement = ? WHERE id = ?",
     "grace_until_ms": "UPDATE workspace SET grace_until_ms = ? WHERE id = ?",
+    "paid_until_ms": "UPDATE workspace SET paid_until_ms = ? WHERE id = ?",
     "timezone": "UPDATE workspace SET timezone = ? WHERE id = ?",
     "always_use_key": "UPDATE workspace SET always_use_key = ? WHERE id = ?",
     "credits_if_key_fails": "UPDATE workspace SET credits_if_key_fails = ? WHERE id = ?",
@@ -66,6 +69,7 @@ _SET = {
 }
 # What decides who pays, and is told to owners and admins when it changes.
 _SWITCHES = ("always_use_key", "credits_if_key_fails", "credits_if_key_fails_limit", "on_direct_auth_failure")
+_BY_OPERATOR = "UPDATE workspace SET entitlement_by = 'operator' WHERE id = ?"
 _DELETE = "UPDATE workspace SET status = 'deleted', settings_version = settings_version + 1 WHERE id = ?"
 _DELETE_DEK = "DELETE FROM dek WHERE workspace_id = ?"
 _DELETE_CREDENTIALS = "DELETE FROM credential WHERE workspace_id = ?"
@@ -96,7 +100,7 @@ def read_workspace(conn: sqlite3.Connection, ident: str) -> WorkspaceState | Non
     if row is None:
         return None
     (workspace_id, name, external_id, plan, status, timezone, entitlement, always, if_fails, fails_limit, on_auth,
-     created, version, grace_until, *dek) = row
+     created, version, grace_until, paid_until, *dek) = row
     features = conn.execute(_FEATURES, (workspace_id,)).fetchall()
     return WorkspaceState(
         id=workspace_id, name=name, external_id=external_id, plan=plan, status=status, timezone=timezone,
@@ -105,7 +109,7 @@ def read_workspace(conn: sqlite3.Connection, ident: str) -> WorkspaceState | Non
         features={task: bool(on) for task, on, _ in features},
         feature_settings={task: msgspec.json.decode(settings) for task, _, settings in features},
         credentials=read_credentials(conn, workspace_id), dek=WrappedDek(*dek), created_at_ms=created,
-        settings_version=version, grace_until_ms=grace_until,
+        settings_version=version, grace_until_ms=grace_until, paid_until_ms=paid_until,
         projects=dict(conn.execute(_PROJECTS, (workspace_id,)).fetchall()),
     )
 
@@ -156,7 +160,7 @@ class WorkspacesPart(Core):
         self, *, workspace_id: str, name: str, external_id: str, plan: str, timezone: str,
         entitlement: EntitlementState, credits_if_key_fails: bool, credits_if_key_fails_limit: int | None,
         dek: WrappedDek, features: Mapping[str, bool], at_ms: int, actor: Actor, kind: str = "tenant",
-        threshold: int = 80,
+        threshold: int = 80, terms: PlanTerms | None = None,
     ) -> WorkspaceState:
         parse_timezone(timezone)
 
@@ -178,6 +182,8 @@ class WorkspacesPart(Core):
                 "name": name, "external_id": external_id, "plan": plan, "timezone": timezone,
                 "entitlement": entitlement,
             }, at_ms=at_ms, actor=actor)
+            if terms is not None:
+                arrive_at_plan(conn, workspace_id, False, terms, at_ms, actor, tell=False)
             state = read_workspace(conn, workspace_id)
             assert state is not None
             return state
@@ -185,9 +191,10 @@ class WorkspacesPart(Core):
         return await self._write(operation, workspace_id)
 
     async def save_settings(
-        self, workspace_id: str, changes: Mapping[str, Any], *, at_ms: int, actor: Actor
+        self, workspace_id: str, changes: Mapping[str, Any], *, at_ms: int, actor: Actor,
+        terms: PlanTerms | None = None,
     ) -> WorkspaceState | None:
-        """Raises ValueError for a name that is no setting."""
+        """`terms` come with a change of plan. Raises ValueError for a name that is no setting."""
         unknown = set(changes) - set(_SET)
         if unknown:
             raise ValueError(f"not a setting: {', '.join(sorted(unknown))}")
@@ -201,6 +208,11 @@ class WorkspacesPart(Core):
             standing = load_standing(conn, workspace_id, at_ms)
             for name, value in changes.items():
                 conn.execute(_SET[name], (value, workspace_id))
+            if "entitlement" in changes:
+                conn.execute(_BY_OPERATOR, (workspace_id,))
+            if terms is not None:
+                included = before.entitlement is EntitlementState.INCLUDED
+                arrive_at_plan(conn, workspace_id, included, terms, at_ms, actor, tell=False)
             touch(conn, workspace_id)
             save_audit(
                 conn, workspace_id, "workspace.changed", workspace_id,
