@@ -30,6 +30,7 @@ from ownkey.api.statuses import STATUSES
 from ownkey.control.desk import make_desk
 from ownkey.control.health import HealthKeeper
 from ownkey.control.late_costs import LateCosts
+from ownkey.control.notices import EMAIL, EVENT, NO_EVENTS, NO_MAIL, EventDelivery, MailDelivery
 from ownkey.control.price_refresh import ModelPriceRefresh
 from ownkey.control.price_sync import sync_prices
 from ownkey.control.probes import AuthProber
@@ -47,6 +48,8 @@ from ownkey.gateway.codecs import Provider
 from ownkey.gateway.complete import Gateway, House
 from ownkey.gateway.explain import Explainer
 from ownkey.jobs.rounds import (
+    calendar_job,
+    deliver_job,
     expire_credits_job,
     expire_holds_job,
     forget_answers_job,
@@ -57,6 +60,8 @@ from ownkey.jobs.rounds import (
     verify_job,
 )
 from ownkey.jobs.scheduler import Scheduler
+from ownkey.notify.events import EventSender, read_secret
+from ownkey.notify.smtp import SmtpMailer
 from ownkey.providers.anthropic import AnthropicProvider
 from ownkey.providers.catalogue import PublicCatalogue
 from ownkey.providers.egress import parse_origin
@@ -234,7 +239,12 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
     prober = AuthProber(upstream, providers, origins, clock)
     keeper = HealthKeeper(store, opener, prober, clock)
     refresh = ModelPriceRefresh(listed, store, clock)
+    await store.save_minimums({name: plan.minimum_balance_credits for name, plan in product.plans.items()})
+    mailer, sender = make_channels(settings, store.instance_id, upstream)
     scheduler = Scheduler([
+        calendar_job(store, clock.now_ms),
+        deliver_job(EMAIL, MailDelivery(store, mailer, clock, product)),
+        deliver_job(EVENT, EventDelivery(store, sender, clock, product)),
         expire_holds_job(store, clock.now_ms),
         expire_credits_job(store, clock.now_ms),
         forget_answers_job(store, clock.now_ms),
@@ -278,7 +288,7 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
     desk = make_desk(
         store=store, directory=directory, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
         opener=opener, upstream=upstream, providers=providers, origins=origins, clock=clock, product=product,
-        connect=settings.connect,
+        connect=settings.connect, channels={EMAIL: "" if mailer else NO_MAIL, EVENT: "" if sender else NO_EVENTS},
     )
     manage = manage_app(desk, authentication, store, clock)
 
@@ -293,11 +303,39 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
     return BuiltApp(door, operator_token, scheduler, calls, keeper, refresh, store, upstream)
 
 
+def make_channels(
+    settings: Settings, instance: str, upstream: Upstream
+) -> tuple[SmtpMailer | None, EventSender | None]:
+    """The ways out for notices; None where one is not configured, or lacks its secret (`serve` refuses that)."""
+    mail, events = settings.mail, settings.events
+    mailer = sender = None
+    if mail is not None and not mail.problem:
+        mailer = SmtpMailer(
+            host=mail.host, port=mail.port, tls=mail.tls, user=mail.user, password=mail.password, sender=mail.sender,
+            instance=instance,
+        )
+    if events is not None and not events.problem:
+        sender = EventSender(
+            upstream, parse_origin(events.url), [read_secret(text) for text in events.secrets], instance=instance
+        )
+    return mailer, sender
+
+
+def check_channels(settings: Settings) -> None:
+    """A channel that is configured by half would swallow messages. Raises ValueError with its sentence."""
+    for channel in (settings.mail, settings.events):
+        if channel is not None and channel.problem:
+            raise ValueError(channel.problem)
+    if settings.mail is None:
+        logger.warning("no [mail] is configured: e-mails about caps, keys and payments are not sent (ownkey outbox)")
+
+
 def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
     """Run until SIGTERM or SIGINT: stop listening, let calls in flight end, settle, exit."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("ownkey").setLevel(logging.INFO)
     harden_process()
+    check_channels(settings)
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(_serve(settings, environ))
 

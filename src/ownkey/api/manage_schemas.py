@@ -54,6 +54,11 @@ class MemberPut(Request):
     email: Text
     name: Text = ""
     role: Literal["owner", "admin", "member", "viewer"] = "member"
+    muted: Annotated[
+        list[Literal["spend", "keys"]],
+        Meta(description="Topics whose e-mails this member does not want; left out: as before. Who pays, who changed "
+                         "it, and payments cannot be muted."),
+    ] | UnsetType = UNSET
 
 
 class ProjectPut(Request):
@@ -164,6 +169,11 @@ class LimitQuery(Request):
     limit: Limit = 50
 
 
+class OutboxQuery(Request):
+    limit: Limit = 50
+    state: Literal["waiting", "sent", "failed", "skipped"] | None = None
+
+
 class DisconnectQuery(Request):
     acknowledge_ai_stops: Annotated[
         bool, Meta(description="Needed to disconnect OpenRouter while Always use this key is on.")
@@ -257,6 +267,7 @@ class MemberOut(Answer):
     email: str
     name: str
     role: str
+    muted: list[str]
 
 
 class MembersOut(Answer):
@@ -419,6 +430,13 @@ class CreditsOut(Answer):
 class RowsOut(Answer):
     """Rows as the books keep them, amounts as decimal strings, newest first."""
 
+    rows: list[dict[str, Any]]
+
+
+class OutboxOut(Answer):
+    """`channels` names each way out, and why it is not used ("" where it is)."""
+
+    channels: dict[str, str]
     rows: list[dict[str, Any]]
 
 

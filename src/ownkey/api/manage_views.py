@@ -80,7 +80,9 @@ def workspace(state: WorkspaceState) -> out.WorkspaceOut:
 
 
 def member(row: Member) -> out.MemberOut:
-    return out.MemberOut(member=row.member_id, email=row.email, name=row.name, role=row.role)
+    return out.MemberOut(
+        member=row.member_id, email=row.email, name=row.name, role=row.role, muted=sorted(row.muted or ()),
+    )
 
 
 def token(row: TokenRow) -> out.TokenOut:

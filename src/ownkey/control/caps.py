@@ -16,7 +16,7 @@ class _Store(ports.Caps, Protocol):
 
 
 class CapControl:
-    """Reads and sets the cap; lists alerts and outbox rows."""
+    """Reads and sets the cap; lists alerts."""
 
     def __init__(self, store: _Store, clock: Clock) -> None:
         self._store = store
@@ -52,9 +52,6 @@ class CapControl:
 
     async def alerts(self, workspace: WorkspaceState) -> Sequence[Mapping[str, Any]]:
         return await self._store.load_alerts(workspace.id)
-
-    async def outbox(self, workspace: WorkspaceState, limit: int) -> Sequence[Mapping[str, Any]]:
-        return await self._store.load_outbox(workspace.id, limit=limit)
 
 
 def parse_cap(cap_usd: str | None) -> int | None:

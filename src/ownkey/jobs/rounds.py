@@ -22,6 +22,8 @@ VERIFY_S = 300.0
 PRICE_SYNC_S = 86_400.0
 PROBE_KEYS_S = 2.0
 LATE_COSTS_S = 2.0
+DELIVER_S = 1.0
+CALENDAR_S = 30.0
 _SHOWN = 20
 
 NowMs = Callable[[], int]
@@ -54,6 +56,22 @@ class Keys(Protocol):
 class LateCosts(Protocol):
     async def look_up_due(self) -> object:
         """Ask OpenRouter for the costs of attempts whose answers were cut."""
+        ...
+
+
+class Delivery(Protocol):
+    async def deliver_due(self) -> object:
+        """Send what the outbox holds for one channel."""
+        ...
+
+
+class Calendar(Protocol):
+    async def roll_periods(self, at_ms: int) -> object:
+        """Begin the month of workspaces whose last one ended paused."""
+        ...
+
+    async def announce_grace(self, at_ms: int) -> object:
+        """Say that days of grace end soon, or have ended."""
         ...
 
 
@@ -103,6 +121,25 @@ def late_costs_job(late_costs: LateCosts, *, interval_s: float = LATE_COSTS_S) -
         await late_costs.look_up_due()
 
     return Job("late_costs", interval_s, run, at_once=True)
+
+
+def deliver_job(channel: str, delivery: Delivery, *, interval_s: float = DELIVER_S) -> Job:
+    """One job a channel, so that a mail server that hangs keeps no event waiting. At start too."""
+
+    async def run() -> None:
+        await delivery.deliver_due()
+
+    return Job(f"deliver_{channel}", interval_s, run, at_once=True)
+
+
+def calendar_job(calendar: Calendar, now_ms: NowMs, *, interval_s: float = CALENDAR_S) -> Job:
+    """What time alone changes is told in time: a new month, the end of grace. No rule waits for this job."""
+
+    async def run() -> None:
+        await calendar.roll_periods(now_ms())
+        await calendar.announce_grace(now_ms())
+
+    return Job("calendar", interval_s, run, at_once=True)
 
 
 def forget_answers_job(answers: Answers, now_ms: NowMs, *, interval_s: float = FORGET_ANSWERS_S) -> Job:
