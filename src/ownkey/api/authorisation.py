@@ -54,7 +54,7 @@ GRANTS: Mapping[Subject, Mapping[TokenKind, frozenset[Right]]] = {
     Subject.CAP: {SERVICE: _ALL, WORKSPACE: _NONE, OPERATOR: _READ},
     Subject.RECEIPTS: {SERVICE: _READ, WORKSPACE: _READ, OPERATOR: _READ},
     Subject.CREDITS: {SERVICE: _READ, WORKSPACE: _NONE, OPERATOR: _READ},
-    Subject.ADDON: {SERVICE: _READ, WORKSPACE: _NONE, OPERATOR: frozenset({Right.READ, Right.COMP})},
+    Subject.ADDON: {SERVICE: _ALL, WORKSPACE: _NONE, OPERATOR: frozenset({Right.READ, Right.COMP})},
     Subject.AUDIT: {SERVICE: _READ, WORKSPACE: _NONE, OPERATOR: _READ},
     Subject.WHOLE_WORKSPACE: {SERVICE: _ALL, WORKSPACE: _NONE, OPERATOR: _NONE},
     Subject.WORKSPACE_TOKENS: {

@@ -59,6 +59,8 @@ def run_checks(environ: MutableMapping[str, str]) -> list[Check]:
     serves = note is not None and ask_ready(note.url)[0] == "ok"
     key = _check_key(settings, dict(environ))
     found.append(key)
+    if settings.product.billing.uses_stripe:
+        found.append(_check_billing(settings))
     if serves and note is not None:
         found.append(Check("server", "ok", f"Running at {note.url}."))
     if serves or key.state == "ok":
@@ -102,6 +104,17 @@ def _check_key(settings: Settings, environ: MutableMapping[str, str]) -> Check:
             if problem.code == "master_key":
                 return Check(MASTER_KEY, "fail", problem.message, problem.fix)
     return Check(MASTER_KEY, "ok", f"Primary key {keyset.primary_id}.")
+
+
+def _check_billing(settings: Settings) -> Check:
+    """Stripe's secrets by their form: `serve` refuses to start without proper ones."""
+    problem = settings.stripe.problem
+    if problem:
+        told, _, fix = problem.partition(": ")
+        return Check("billing", "fail", f"{told}.", f"{fix[:1].upper()}{fix[1:]}.")
+    mode = "live" if "_live_" in settings.stripe.key else "test"
+    secrets = len(settings.stripe.webhook_secrets)
+    return Check("billing", "ok", f"Payments by card, {mode} mode, {secrets} webhook secret{'s' * (secrets != 1)}.")
 
 
 def _check_inside(settings: Settings, environ: MutableMapping[str, str], serves: bool) -> list[Check]:

@@ -58,6 +58,7 @@ class World:
         self._wall = wall
         self.url = "http://127.0.0.1"
         self.listeners: list[Callable[[Json], None]] = []
+        self._fresh: list[tuple[str, str]] | None = None  # what the request under way has made
         self.later: Callable[[float, Callable[[], None]], None] = lambda _, act: act()
         self.reset()
 
@@ -73,7 +74,8 @@ class World:
         self._acting: dict[str | None, int] = {}
         self._offset = 0
         self._frozen: int | None = None
-        self._fresh: list[tuple[str, str]] | None = None
+        if self._fresh is not None:
+            self._fresh = []
 
     # time
 
@@ -198,7 +200,7 @@ class World:
                 self._fresh = []
             raise
         finally:
-            made, self._fresh, self.origin = self._fresh, None, Origin()
+            made, self._fresh, self.origin = self._fresh or [], None, Origin()
             for kind, ident in made:
                 event = self.find(kind, ident) if kind == "event" else None
                 if event is not None:
