@@ -19,6 +19,7 @@ CHUNK = 10
 
 def play_many(seeds: list[int], steps: int) -> list[Result]:
     """A part of the seeds, in one process."""
+    sys.unraisablehook = lambda _: None  # nor are its last words anybody's business
     warnings.simplefilter("ignore", RuntimeWarning)  # what the dead left suspended is never awaited
     return [run_seed(seed, steps) for seed in seeds]
 

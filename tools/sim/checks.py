@@ -29,7 +29,7 @@ FROM cap_period p
 _HOLDS = """
 SELECT h.id, h.state, h.funding, h.workspace_id, h.bound_nusd, coalesce(h.cost_nusd, 0), h.charge_nusd,
   h.charge_credits, h.bound_credits, coalesce(c.cost_delta_nusd, 0), coalesce(c.charge_delta_nusd, 0),
-  coalesce(c.credits_delta, 0), c.hold_id IS NOT NULL, h.created_at_ms, p.ends_at_ms
+  coalesce(c.credits_delta, 0), c.hold_id IS NOT NULL, h.priced, h.created_at_ms, p.ends_at_ms
 FROM hold h LEFT JOIN correction c ON c.hold_id = h.id LEFT JOIN cap_period p ON p.id = h.period_id
 """
 _SWITCHES = """
@@ -131,7 +131,7 @@ class Watch:
         """The law at every commit, and the firewall."""
         conn = self.reader()
         for period, version, cap, used, raised in conn.execute(_PERIODS):
-            old_version, before = self.used.get(period, (version, 0))
+            old_version, before = self.used.get(period, (None, 0))
             # What one commit admitted before it lowered the cap was admitted under the old one.
             if cap is not None and used - raised > cap and used > before and version == old_version:
                 raise Broken(f"period {period}: {used} spent and held grew over the cap of {cap}")
@@ -167,7 +167,7 @@ class Watch:
     def _check_holds(self, conn: sqlite3.Connection) -> None:
         known = set()
         for (hold, state, funding, _, bound, cost, charge, credits, bound_credits, cost_delta, charge_delta,
-             credits_delta, corrected, created_at, period_ends) in conn.execute(_HOLDS):
+             credits_delta, corrected, priced, created_at, period_ends) in conn.execute(_HOLDS):
             known.add(hold)
             if period_ends is not None and created_at >= period_ends:
                 raise Broken(f"hold {hold} is in a period that was over when it was made")
@@ -183,7 +183,7 @@ class Watch:
                 self.counts["on_the_way"] += hold not in self.excused
                 self.excused.add(hold)
                 booked = bound
-            if billed > booked:
+            if billed > booked and priced:
                 raise Broken(f"hold {hold} ({funding}, {state}): billed {billed}, the books know {booked} of {bound}")
             if funding == "byok":
                 if charge or credits:

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,16 +20,19 @@ from ownkey.api.statuses import STATUSES
 from ownkey.control.desk import Desk, make_desk
 from ownkey.control.health import HealthKeeper
 from ownkey.control.late_costs import LateCosts
+from ownkey.control.notices import EMAIL, EVENT, EventDelivery, MailDelivery
 from ownkey.control.pace import KeyTestPace
 from ownkey.control.probes import AuthProber
 from ownkey.control.status import StatusControl
 from ownkey.dialects.anthropic_messages import AnthropicDialect, OpenRouterMessagesDialect
 from ownkey.dialects.openai_chat import OpenAIDialect, OpenRouterDialect
 from ownkey.domain.credentials import AcceptedCredential
+from ownkey.domain.errors import ChannelDown
 from ownkey.domain.exchange import Origin
+from ownkey.domain.notices import Notice
 from ownkey.domain.pricing import ModelPrice, Rate
 from ownkey.domain.product import Product
-from ownkey.domain.records import Actor
+from ownkey.domain.records import Actor, Due, Member
 from ownkey.domain.secret import Secret
 from ownkey.domain.workspace import Credential, Principal, Sealed, TokenKind, WorkspaceState, WrappedDek
 from ownkey.emulator.catalogue import MODELS
@@ -38,13 +41,15 @@ from ownkey.gateway.circuits import Circuits
 from ownkey.gateway.complete import Gateway, House
 from ownkey.gateway.explain import Explainer
 from ownkey.jobs.rounds import (
+    calendar_job,
+    deliver_job,
     expire_credits_job,
     expire_holds_job,
     late_costs_job,
     probe_keys_job,
     verify_job,
 )
-from ownkey.jobs.scheduler import Job, Scheduler
+from ownkey.jobs.scheduler import Scheduler
 from ownkey.providers.anthropic import AnthropicProvider
 from ownkey.providers.catalogue import PublicCatalogue
 from ownkey.providers.egress import parse_origin
@@ -61,7 +66,6 @@ from tools.sim.world import Loop, World
 ACTOR = Actor("operator", "sim")
 AUDIT_KEY = b"k" * 32
 EPOCH_MS = 1_794_873_600_000  # 2026-11-17T00:00:00Z
-MAIL_S = 3.0
 
 MODELS_USED = (
     "openai/gpt-4.1-mini", "openai/gpt-4o-mini", "anthropic/claude-haiku-4.5", "anthropic/claude-sonnet-4.5",
@@ -167,6 +171,39 @@ class SimVault:
         return sealed.ciphertext
 
 
+class Post:
+    """A mail server and the host's endpoint for events; away when the weather is bad. `deliver` hears what arrived."""
+
+    def __init__(self, network: Network, deliver: Callable[[str], None]) -> None:
+        self._network = network
+        self._deliver = deliver
+
+    async def _carry(self, key: str) -> None:
+        dice = self._network.world.dice
+        await asyncio.sleep(0.002 + dice.random() * 0.03)
+        if dice.random() < self._network.weather.refused:
+            raise ChannelDown("the connection was refused", for_all=dice.random() < 0.5)
+        self._deliver(key)
+        await asyncio.sleep(0.002)
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class Mail(Post):
+    """Satisfies `control.ports.Mailer`."""
+
+    async def send(self, due: Due, member: Member, notice: Notice, created_at_ms: int) -> None:
+        await self._carry(f"{due.key} to {member.member_id}")
+
+
+class Events(Post):
+    """Satisfies `control.ports.EventSender`."""
+
+    async def send(self, key: str, event: str, data: Mapping[str, Any], *, happened_at: str, at_ms: int) -> None:
+        await self._carry(key)
+
+
 class Door:
     """Says who asks: the workspace's id stands where a token would."""
 
@@ -247,7 +284,6 @@ class Node:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.unsure_until = world.now + 12.0
         """Until then the clock has just moved: what is past its time may still stand open."""
-        self._deliver = deliver_mail
         self._after_commit = after_commit
         self.store = SQLiteStore.open(
             path, clock_ms=self.clock.now_ms, boot_id=boot, audit_key=AUDIT_KEY, make_writer=self._make_writer,
@@ -255,14 +291,14 @@ class Node:
         # A process dies here, never the machine: the page cache survives, and the runs need no real fsync.
         self.store._writing.execute("PRAGMA synchronous = OFF")
         self.loop.on_death = self._died
-        self._build(vault)
+        self._build(vault, network, lambda key: deliver_mail(boot, key))
         self.loop.call_soon(self.scheduler.start)
 
     def _make_writer(self, conn: Connection) -> StepWriter:
         self.writer = StepWriter(conn, self.loop, lambda: self._after_commit(self))
         return self.writer
 
-    def _build(self, vault: SimVault) -> None:
+    def _build(self, vault: SimVault, network: Network, deliver: Callable[[str], None]) -> None:
         store, clock, product, upstream = self.store, self.clock, self.product, self.upstream
         origins: dict[str, Origin] = {name: parse_origin(url) for name, url in ORIGINS.items()}
         providers: dict[str, Any] = {
@@ -273,7 +309,9 @@ class Node:
         self.scheduler = Scheduler([
             expire_holds_job(store, clock.now_ms), expire_credits_job(store, clock.now_ms, interval_s=7.0),
             probe_keys_job(self.keeper), late_costs_job(LateCosts(store, vault, prober, clock)),
-            verify_job(store, clock.now_ms, interval_s=600.0), Job("mail", MAIL_S, self._send_mail),
+            verify_job(store, clock.now_ms, interval_s=600.0), calendar_job(store, clock.now_ms),
+            deliver_job(EMAIL, MailDelivery(store, Mail(network, deliver), clock, product), interval_s=3.0),
+            deliver_job(EVENT, EventDelivery(store, Events(network, deliver), clock, product), interval_s=3.0),
         ], monotonic=clock.monotonic)
         runner = Runner(
             product=product, origins=origins, opener=vault, upstream=upstream, clock=clock, journal=store,
@@ -303,14 +341,6 @@ class Node:
             opener=vault, upstream=upstream, providers=providers, origins=origins, clock=clock, product=product,
             pace=KeyTestPace(),
         )
-
-    async def _send_mail(self) -> None:
-        """What an outbox sender does, in the least: send, then say that it was sent. Between the two it may die."""
-        rows: Sequence[Any] = await self.store.load_due_outbox(self.clock.now_ms(), limit=20)
-        for row in rows:
-            self._deliver(self.boot, row["dedupe_key"])
-            await asyncio.sleep(0.01)
-            await self.store.save_outbox_result(row["id"], "sent", self.clock.now_ms())
 
     @property
     def alive(self) -> bool:

@@ -216,6 +216,7 @@ def listening(world: World) -> Iterator[None]:
         asyncio_log = logging.getLogger("asyncio")
         disabled, asyncio_log.disabled = asyncio_log.disabled, True
         gc.collect()
+        gc.unfreeze()
         asyncio_log.disabled = disabled
         sys.unraisablehook = hook
 
@@ -224,6 +225,7 @@ def run_seed(seed: int, steps: int = STEPS) -> Result:
     """Play one seed to its end."""
     folder = template_folder() / f"run-{os.getpid()}-{seed}"
     folder.mkdir()
+    gc.freeze()  # the product's modules are no garbage: the round at the end looks at this run's only
     run = Run(seed, folder)
     broken = ""
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ownkey.control.problems import Problem
 from ownkey.control.workspaces import NewWorkspace
 from ownkey.domain.errors import StoreError
-from ownkey.domain.workspace import EntitlementState
+from ownkey.domain.workspace import EntitlementState, Role
 from ownkey.emulator.app import SettingRule
 from ownkey.emulator.keys import Key
 from tools.sim.caller import Caller
@@ -36,7 +36,7 @@ BENT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("cut_before_headers", {"bill": "whole"}), ("slow_head", {"seconds": 12.0}), ("slow_first_content", {"seconds": 9.0}),
     ("stall_after", {"content": 2}), ("stall_after", {"events": 0}), ("cut_after", {"content": 2}),
     ("cut_after", {"content": 3, "reset": True}), ("cut_inside", {"what": "frame", "after": 1}), ("no_finish", {}),
-    ("missing_end", {}), ("missing_usage", {}), ("usage_twice", {}), ("early_usage", {}), ("malformed_event", {"after": 1}),
+    ("missing_end", {}), ("missing_usage", {}), ("usage_twice", {}), ("malformed_event", {"after": 1}),
     ("repeat", {"kind": "usage"}), ("repeat", {"kind": "end"}), ("error_mid_stream", {"error": "overloaded", "after": 2}),
     ("error_in_first_event", {"error": "overloaded"}), ("error_in_200", {"error": "overloaded"}), ("html_login_200", {}),
 )
@@ -107,6 +107,9 @@ class Story:
                 if made is None:
                     raise Broken("a workspace could not be created in fair weather")
                 deployment.workspaces.append(made.id)
+                self.run.perform(node, node.desk.members.save(
+                    made, f"member-{n}", f"owner{n}@example.com", "Owner", Role.OWNER, ACTOR
+                ))
                 if deployment.preset == "app-builder":
                     self.run.perform(node, node.desk.workspaces.change(
                         made, {"plan": self.dice.choice(["enterprise", "free", "pro"])}, ACTOR
