@@ -40,6 +40,12 @@ class Kind(StrEnum):
     ADDON_ENDED = "addon_ended"
     BALANCE_LOW = "balance_low"
     BALANCE_RESTORED = "balance_restored"
+    TOPUP_RECEIVED = "topup_received"
+    REFUND_BOOKED = "refund_booked"
+    DISPUTE_OPENED = "dispute_opened"
+    DISPUTE_WON = "dispute_won"
+    DISPUTE_LOST = "dispute_lost"
+    PAYMENT_QUARANTINED = "payment_quarantined"
 
 
 class Topic(StrEnum):
@@ -77,6 +83,7 @@ _KEY_FIELDS = ("provider", "hint", "label", "cause", "since", "at")
 _CHANGE_FIELDS = ("changes", "by", "payer_before", "payer_after", "at")
 _ADDON_FIELDS = ("plan", "entitlement_before", "entitlement", "until", "payer_after", "at")
 _BALANCE_FIELDS = ("balance_credits", "minimum_credits", "at")
+_MONEY_FIELDS = ("amount_cents", "currency", "credits", "at")
 _PAY, _KEYS, _SPEND, _SAFE = Topic.PAYMENT, Topic.KEYS, Topic.SPEND, Topic.SECURITY
 _ON_CHANGE = "change"
 
@@ -138,6 +145,24 @@ RULES: Mapping[Kind, Rule] = {
     Kind.BALANCE_RESTORED: Rule(
         _PAY, "balance.restored", "credits", "Look at the credits", "the balance is back at the minimum",
         "crossing", _BALANCE_FIELDS),
+    Kind.TOPUP_RECEIVED: Rule(
+        _PAY, "payment.topup", "credits", "Look at the credits", "credits that were bought have arrived", "payment",
+        _MONEY_FIELDS),
+    Kind.REFUND_BOOKED: Rule(
+        _PAY, "payment.refund", "credits", "Look at the credits", "a payment was refunded, and its credits are taken "
+        "back", "refund", _MONEY_FIELDS),
+    Kind.DISPUTE_OPENED: Rule(
+        _PAY, "payment.dispute_opened", "credits", "Look at the credits", "a payment is disputed, and its credits are "
+        "frozen", "dispute", _MONEY_FIELDS),
+    Kind.DISPUTE_WON: Rule(
+        _PAY, "payment.dispute_won", "credits", "Look at the credits", "a dispute ended in favour of the payment",
+        "dispute", _MONEY_FIELDS),
+    Kind.DISPUTE_LOST: Rule(
+        _PAY, "payment.dispute_lost", "credits", "Add credits", "a dispute ended against the payment", "dispute",
+        _MONEY_FIELDS),
+    Kind.PAYMENT_QUARANTINED: Rule(
+        _PAY, "payment.quarantined", "addon", "Look at the plan", "a payment does not fit what was ordered, and "
+        "grants nothing until an operator has looked", "payment", ("object", "at")),
 }
 
 
@@ -196,7 +221,7 @@ def write_notice(kind: Kind, payload: Payload, place: Place) -> Notice:
         kind=kind,
         subject=f"{clean(place.workspace)}: {told.subject}",
         headline=told.sentence,
-        facts=_facts(kind, payload),
+        facts=_facts(payload),
         calls_now=told.calls_now,
         button=rule.button,
         url=place.url(rule.flow.replace("{provider}", str(payload.get("provider") or "openrouter"))),
@@ -259,6 +284,11 @@ def headline(kind: Kind, payload: Payload, place: Place) -> Told:
             | Kind.ADDON_GRACE | Kind.ADDON_GRACE_ENDING | Kind.ADDON_INACTIVE | Kind.ADDON_ENDED
         ):
             return _told_of_addon(kind, payload, place)
+        case (
+            Kind.TOPUP_RECEIVED | Kind.REFUND_BOOKED | Kind.DISPUTE_OPENED | Kind.DISPUTE_WON | Kind.DISPUTE_LOST
+            | Kind.PAYMENT_QUARANTINED
+        ):
+            return _told_of_payment(kind, payload)
         case _:
             assert_never(kind)
 
@@ -273,7 +303,7 @@ def _told_of_spend(kind: Kind, p: Payload) -> Told:
         )
     if kind is Kind.SPEND_THRESHOLD:
         return Told(
-            f"AI spend at {p['threshold']}% of {usd(p['cap_nusd'])}",
+            f"AI spend at {p['threshold']}% of {usd(p['cap_nusd']).removesuffix('.00')}",
             f"AI spend has passed {p['threshold']}% of this month's cap: {usd(p['spent_nusd'])} of "
             f"{usd(p['cap_nusd'])}.",
             "AI works. It pauses when the cap is reached.",
@@ -435,7 +465,41 @@ def _told_of_balance(kind: Kind, p: Payload) -> Told:
     )
 
 
-def _facts(kind: Kind, p: Payload) -> tuple[tuple[str, str], ...]:
+def _told_of_payment(kind: Kind, p: Payload) -> Told:
+    if kind is Kind.PAYMENT_QUARANTINED:
+        return Told(
+            "a payment is being checked",
+            "A payment arrived that does not fit what was ordered. Nothing was granted for it yet.",
+            "Nothing has changed for AI calls. An operator looks into it.",
+        )
+    amount, credits = _amount(p), p["credits"]
+    table: Mapping[Kind, tuple[str, str, str]] = {
+        Kind.TOPUP_RECEIVED: (
+            "credits have arrived", f"{credits} credits were bought for {amount}.", "The credits can be used at once."),
+        Kind.REFUND_BOOKED: (
+            "a payment was refunded", f"{amount} were refunded, and {credits} credits are taken back.",
+            "Calls that credits pay for go on while the balance suffices."),
+        Kind.DISPUTE_OPENED: (
+            "a payment is disputed", f"A payment of {amount} is disputed. {credits} credits are frozen until it is "
+            "decided.", "Calls that credits pay for go on while the rest of the balance suffices."),
+        Kind.DISPUTE_WON: (
+            "a dispute has ended", f"The dispute over {amount} is decided for the payment: {credits} credits are back.",
+            "The credits can be used again."),
+        Kind.DISPUTE_LOST: (
+            "a dispute has ended", f"The dispute over {amount} is decided against the payment: {credits} credits are "
+            "gone.", "Calls that credits pay for go on while the balance suffices."),
+    }
+    return Told(*table[kind])
+
+
+def _amount(p: Payload) -> str:
+    """Cents as they are paid: "US$5.00", "5.00 EUR"."""
+    whole, cents = divmod(int(p["amount_cents"]), 100)
+    currency = str(p.get("currency") or "usd").upper()
+    return f"US${whole}.{cents:02d}" if currency == "USD" else f"{whole}.{cents:02d} {clean(currency)}"
+
+
+def _facts(p: Payload) -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
     if p.get("since"):
         found.append(("Since", moment(p["since"])))
@@ -473,6 +537,8 @@ _SPENT = {
 }
 _ADDON = {"plan": "pro", "entitlement_before": "active", "payer_after": "your_key", "until": _UNTIL, "at": _AT}
 
+_PAID = {"amount_cents": "500", "currency": "usd", "credits": "500", "at": _AT}
+
 SAMPLES: Mapping[Kind, Payload] = {
     Kind.SPEND_THRESHOLD: {**_SPENT, "threshold": 80, "spent_nusd": "40120000000", "reason": None},
     Kind.AI_PAUSED: {**_SPENT, "threshold": 100, "spent_nusd": "50000000000", "reason": "reached"},
@@ -509,6 +575,12 @@ SAMPLES: Mapping[Kind, Payload] = {
     },
     Kind.BALANCE_LOW: {"balance_credits": 8, "minimum_credits": 10, "at": _AT},
     Kind.BALANCE_RESTORED: {"balance_credits": 58, "minimum_credits": 10, "at": _AT},
+    Kind.TOPUP_RECEIVED: _PAID,
+    Kind.REFUND_BOOKED: _PAID,
+    Kind.DISPUTE_OPENED: _PAID,
+    Kind.DISPUTE_WON: _PAID,
+    Kind.DISPUTE_LOST: _PAID,
+    Kind.PAYMENT_QUARANTINED: {"object": "cs_test_a1b2", "at": _AT},
 }
 """One payload of every kind, as the books write it: for previews, the documentation and the tests."""
 

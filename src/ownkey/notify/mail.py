@@ -6,6 +6,7 @@ would tell its server who reads. Everything foreign is escaped here, once.
 
 import hashlib
 from datetime import UTC, datetime
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -95,7 +96,7 @@ def make_message(
     message["From"] = sender
     try:
         message["To"] = Address(addr_spec=to)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, MessageError) as error:
         raise ValueError("not an e-mail address") from error
     message["Subject"] = notice.subject
     message["Message-ID"] = ident
@@ -104,4 +105,5 @@ def make_message(
     message["X-Auto-Response-Suppress"] = "All"
     message.set_content(render_text(notice))
     message.add_alternative(render_html(notice), subtype="html")
+    message.set_boundary("=_" + hashlib.sha256(ident.encode()).hexdigest()[:32])
     return message

@@ -110,7 +110,8 @@ def _told(error: Exception) -> str:
         return f"the mail server answered {error.code}"
     if isinstance(error, TimeoutError):
         return "the mail server did not answer in time"
-    if isinstance(error, aiosmtplib.SMTPNotSupported):
+    if isinstance(error, aiosmtplib.SMTPNotSupported) or type(error) is aiosmtplib.SMTPException:
+        # The library says with its base class that STARTTLS is not offered.
         return "the mail server does not offer what is configured (STARTTLS, or a login)"
     if isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError):
         return "the mail server's certificate was not accepted"

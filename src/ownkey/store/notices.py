@@ -24,7 +24,7 @@ SELECT w.entitlement, w.grace_until_ms, w.always_use_key, w.credits_if_key_fails
   w.settings_version, w.credits_if_key_fails_limit,
   (SELECT CASE WHEN c.undecryptable THEN 'undecryptable' ELSE c.status END FROM credential c
    WHERE c.workspace_id = w.id AND c.provider = 'openrouter'),
-  m.credits, coalesce(b.balance_credits, 0)
+  m.credits, coalesce(b.balance_credits, 0), w.paid_until_ms
 FROM workspace w LEFT JOIN plan_minimum m ON m.plan = w.plan LEFT JOIN wallet b ON b.workspace_id = w.id
 WHERE w.id = ?
 """
@@ -35,8 +35,9 @@ SELECT c.id, c.hint, c.label, c.health, c.health_at_ms, c.undecryptable,
 FROM credential c WHERE c.workspace_id = ? AND c.provider = 'openrouter'
 """
 _GRACE = """
-SELECT id, plan, grace_until_ms, created_at_ms FROM workspace
+SELECT id, plan, grace_until_ms FROM workspace
 WHERE entitlement = 'grace' AND status <> 'deleted' AND grace_until_ms IS NOT NULL AND grace_until_ms <= ?
+  AND (grace_until_ms > ? OR entitlement_by <> 'payments')
   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.workspace_id = workspace.id AND o.dedupe_key =
     'grace:' || workspace.id || ':' || grace_until_ms
       || CASE WHEN grace_until_ms <= ? THEN ':ended:event' ELSE ':ending:event' END)
@@ -82,6 +83,7 @@ class Standing:
     limit_credits: int | None
     minimum_credits: int | None
     balance_credits: int
+    paid_until_ms: int | None
 
     @property
     def minimum_missed(self) -> bool:
@@ -95,11 +97,11 @@ def load_standing(conn: sqlite3.Connection, workspace_id: str, at_ms: int) -> St
     row = conn.execute(_STANDING, (workspace_id,)).fetchone()
     if row is None:
         return None
-    entitlement, grace, always, if_fails, on_auth, plan, version, limit, key, minimum, balance = row
+    entitlement, grace, always, if_fails, on_auth, plan, version, limit, key, minimum, balance, paid = row
     over = entitlement == "grace" and grace is not None and at_ms >= grace
     return Standing(
         PayerFacts(key or "missing", entitlement in _ENTITLED and not over, bool(always), bool(if_fails)),
-        "none" if over else entitlement, grace, on_auth, plan, version, limit, minimum, balance,
+        "none" if over else entitlement, grace, on_auth, plan, version, limit, minimum, balance, paid,
     )
 
 
@@ -157,7 +159,7 @@ def _announce_entitlement(
         "inactive": Kind.ADDON_INACTIVE, "none": Kind.ADDON_ENDED,
         "grace": Kind.ADDON_PAYMENT_FAILED if before.entitlement in ("active", "cancelling") else Kind.ADDON_GRACE,
     }[after.entitlement]
-    until = after.grace_until_ms if after.entitlement == "grace" else None
+    until = {"grace": after.grace_until_ms, "cancelling": after.paid_until_ms}.get(after.entitlement)
     announce(conn, workspace_id, f"{key}:entitlement", kind, {
         "workspace_id": workspace_id, "plan": after.plan, "entitlement_before": before.entitlement,
         "entitlement": after.entitlement, "until": None if until is None else utc_text(until),
@@ -166,9 +168,10 @@ def _announce_entitlement(
 
 
 def announce_grace(conn: sqlite3.Connection, at_ms: int, limit: int) -> int:
-    """A job: 24 hours before grace ends, and when it has ended without anyone writing so. Returns the notices."""
-    rows = conn.execute(_GRACE, (at_ms + DAY_MS, at_ms, limit)).fetchall()
-    for workspace_id, plan, until, _ in rows:
+    """A job: 24 hours before grace ends, and when it has ended. Where payments set it, they write that it is over,
+    and what is written is told then. Returns the notices."""
+    rows = conn.execute(_GRACE, (at_ms + DAY_MS, at_ms, at_ms, limit)).fetchall()
+    for workspace_id, plan, until in rows:
         ended = until <= at_ms
         after = load_standing(conn, workspace_id, at_ms)
         assert after is not None
