@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from ownkey.control import ports
-from ownkey.control.payment_events import PaymentEvents
+from ownkey.control.payment_events import PaymentEvents, Reconciled
 from ownkey.control.ports import Actor, Clock
 from ownkey.control.problems import Problem, ProblemCode, invalid, suggest
 from ownkey.domain.billing import (
@@ -17,7 +17,6 @@ from ownkey.domain.billing import (
     Addon,
     AddonState,
     CheckoutFacts,
-    Fetched,
     Order,
     OrderState,
     PaymentsDown,
@@ -235,7 +234,8 @@ class BillingControl:
             raise _not_sold("Credits cannot be bought here.")
         found = next((row for row in self._rules.packs if row.name == pack), None)
         if found is None:
-            raise invalid("pack", f"There is no pack {pack[:60]!r}.", suggest(pack, [p.name for p in self._rules.packs]))
+            names = [row.name for row in self._rules.packs]
+            raise invalid("pack", f"There is no pack {pack[:60]!r}.", suggest(pack, names))
         return await self._pay(
             self._card(), workspace, "topup", found.amount_cents, found.credits, return_url, actor
         )
@@ -389,6 +389,14 @@ class BillingControl:
     async def _refresh(self, payments: ports.Payments, subscription: str) -> None:
         try:
             await self._events.book_subscription(subscription)
+        except (PaymentsDown, PaymentsRefused) as error:
+            raise _unreachable() from error
+
+    async def reconcile(self) -> Reconciled:
+        """An operator's wish: what the daily round does, now."""
+        self._card()
+        try:
+            return await self._events.reconcile()
         except (PaymentsDown, PaymentsRefused) as error:
             raise _unreachable() from error
 

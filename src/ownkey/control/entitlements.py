@@ -1,4 +1,4 @@
-"""What a workspace's plan says about calls with its own key, and what it brings: pure functions on the configuration."""
+"""What a workspace's plan says about calls with its own key, and what it brings: pure, from the configuration."""
 
 from ownkey.domain.billing import DAY_MS, PlanTerms
 from ownkey.domain.product import Payers, Product

@@ -19,6 +19,9 @@ EXPIRE_CREDITS_S = 60.0
 FORGET_ANSWERS_S = 3_600.0
 FORGET_CONNECTS_S = 3_600.0
 VERIFY_S = 300.0
+BILLING_S = 60.0
+PAYMENTS_S = 300.0
+RECONCILE_S = 86_400.0
 PRICE_SYNC_S = 86_400.0
 PROBE_KEYS_S = 2.0
 LATE_COSTS_S = 2.0
@@ -75,6 +78,26 @@ class Calendar(Protocol):
         ...
 
 
+class Billing(Protocol):
+    async def renew_addons(self, at_ms: int) -> object:
+        """Renew add-ons that are paid with credits, and end what has run out."""
+        ...
+
+    async def run_cycles(self, at_ms: int) -> object:
+        """Grant the credits that plans bring each cycle."""
+        ...
+
+
+class Payments(Protocol):
+    async def run(self) -> object:
+        """What failed before, what Stripe was not told, and renewals that nobody has announced."""
+        ...
+
+    async def reconcile(self) -> object:
+        """Everything that no webhook has brought."""
+        ...
+
+
 class Answers(Protocol):
     async def forget_answers(self, at_ms: int) -> object:
         """Drop what is older than 24 hours."""
@@ -103,6 +126,35 @@ def expire_credits_job(credits: Credits, now_ms: NowMs, *, interval_s: float = E
         await credits.expire_credits(now_ms())
 
     return Job("expire_credits", interval_s, run)
+
+
+def billing_job(billing: Billing, now_ms: NowMs, *, interval_s: float = BILLING_S) -> Job:
+    """At start too: an anniversary that passed while no process ran is charged before it is missed. Calls do not wait
+    for it: what they are entitled to is computed at each of them."""
+
+    async def run() -> None:
+        await billing.run_cycles(now_ms())
+        await billing.renew_addons(now_ms())
+
+    return Job("billing", interval_s, run, at_once=True)
+
+
+def payments_job(payments: Payments, *, interval_s: float = PAYMENTS_S) -> Job:
+    """What a Stripe that did not answer has left behind."""
+
+    async def run() -> None:
+        await payments.run()
+
+    return Job("payments", interval_s, run)
+
+
+def reconcile_job(payments: Payments, *, interval_s: float = RECONCILE_S) -> Job:
+    """At start too: events were sent while no process listened."""
+
+    async def run() -> None:
+        await payments.reconcile()
+
+    return Job("reconcile", interval_s, run, at_once=True)
 
 
 def probe_keys_job(keys: Keys, *, interval_s: float = PROBE_KEYS_S) -> Job:

@@ -5,6 +5,7 @@ A secret never stands in ownkey.toml: configuration is copied, shown and committ
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.utils import parseaddr
 from pathlib import Path
@@ -64,7 +65,7 @@ def read_mail(table: Table, entry_url: str, environ: Mapping[str, str]) -> MailS
             f"{table.file}: product.entry_url is {entry_url!r}; with [mail] it must be a whole address "
             "(https://…), because the buttons of e-mails lead there."
         )
-    password, problem = _secret("OWNKEY_SMTP_PASSWORD", file, table, environ) if user else ("", "")
+    password, problem = read_secret_text("OWNKEY_SMTP_PASSWORD", file, table, environ) if user else ("", "")
     if user and not password and not problem:
         problem = (
             f"[mail] has a user and no password: set OWNKEY_SMTP_PASSWORD, OWNKEY_SMTP_PASSWORD_FILE or "
@@ -97,7 +98,7 @@ def read_events(table: Table, insecure: bool, environ: Mapping[str, str]) -> Eve
             f"{table.file}: {table.name('url')} is {url}: plain http and loopback need origins.allow_insecure = true; "
             "it is meant for the demo and for tests."
         )
-    found, problem = _secret("OWNKEY_EVENT_SECRETS", file, table, environ)
+    found, problem = read_secret_text("OWNKEY_EVENT_SECRETS", file, table, environ)
     secrets = tuple(found.split())
     problem = problem or ("" if secrets else (
         "[events] has a url and no secret: set OWNKEY_EVENT_SECRETS, OWNKEY_EVENT_SECRETS_FILE or "
@@ -115,11 +116,11 @@ def _sender(table: Table) -> Address:
         if not spec or "@" not in spec or not text.isprintable():
             raise ValueError("no address")
         return Address(display_name=name, addr_spec=spec)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, MessageError):
         raise table.wrong("from", 'a sender such as "Example AI <no-reply@example.com>"', text) from None
 
 
-def _secret(variable: str, file: str, table: Table, environ: Mapping[str, str]) -> tuple[str, str]:
+def read_secret_text(variable: str, file: str, table: Table, environ: Mapping[str, str]) -> tuple[str, str]:
     """(the secret, why there is none): the environment's value, else its file's content, else the configuration's
     file's. A command that needs no secret must work without, so an unreadable file is not an error of loading."""
     if environ.get(variable):

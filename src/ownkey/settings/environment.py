@@ -46,6 +46,13 @@ VARIABLES: tuple[Variable, ...] = (
         "events.secret_file", secret=True,
     ),
     Variable("OWNKEY_EVENT_SECRETS_FILE", "File with the secrets of events.", "events.secret_file"),
+    Variable("OWNKEY_STRIPE_KEY", "Stripe's secret key (sk_… or rk_…), for [billing].", "none", secret=True),
+    Variable("OWNKEY_STRIPE_KEY_FILE", "File with Stripe's secret key.", "none"),
+    Variable(
+        "OWNKEY_STRIPE_WEBHOOK_SECRETS",
+        "What Stripe signs its webhooks with: whsec_…, or several with spaces between.", "none", secret=True,
+    ),
+    Variable("OWNKEY_STRIPE_WEBHOOK_SECRETS_FILE", "File with Stripe's webhook secrets.", "none"),
     Variable("OWNKEY_TESTING", "`1` honours OWNKEY_FAILPOINT. For tests of Ownkey itself.", "off"),
     Variable(
         "OWNKEY_FAILPOINT",

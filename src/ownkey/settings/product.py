@@ -26,6 +26,7 @@ from ownkey.domain.product import (
     RoutingLimits,
     Task,
 )
+from ownkey.settings.billing import StripeSecrets, read_billing, read_stripe_secrets
 from ownkey.settings.channels import EventSettings, MailSettings, read_events, read_mail
 from ownkey.settings.environment import read_environment
 from ownkey.settings.tables import SettingsError, Table
@@ -97,6 +98,7 @@ class Settings:
     config_path: Path
     mail: MailSettings | None = None
     events: EventSettings | None = None
+    stripe: StripeSecrets = StripeSecrets()  # noqa: RUF009 - a frozen value
     testing: bool = False
     failpoint: str | None = None
 
@@ -165,6 +167,10 @@ def _read_settings(root: Table, preset: str, path: Path, environ: Mapping[str, s
     origins, insecure = _read_origins(root.table("origins"))
     overrides, sync = _read_prices(root.table("prices"))
     product = _read_product(root, preset)
+    billing = root.table("billing")
+    product = replace(product, billing=read_billing(
+        billing, insecure=insecure, entry_url=product.entry_url, payers=product.payers, plans=product.plans
+    ))
     settings = Settings(
         product=product,
         server=_read_server(root.table("server"), path),
@@ -177,6 +183,7 @@ def _read_settings(root: Table, preset: str, path: Path, environ: Mapping[str, s
         config_path=path,
         mail=read_mail(root.table("mail"), product.entry_url, environ),
         events=read_events(root.table("events"), insecure, environ),
+        stripe=read_stripe_secrets(billing, product.billing, environ),
     )
     root.done()
     return settings
@@ -378,6 +385,8 @@ def _read_plan(name: str, table: Table) -> Plan:
         byok="included" if byok == "included" else "addon",
         grant_credits=table.whole("grant_credits", 0),
         minimum_balance_credits=table.whole("minimum_balance_credits", 0),
+        cycle_credits=table.whole("cycle_credits", 0, most=1_000_000_000),
+        cycle_rollover=table.flag("cycle_rollover", True),
     )
     table.done()
     return plan

@@ -58,6 +58,20 @@ _APP_BUILDER = """
 # byok = "addon"               # or "included"
 # grant_credits = 50           # once
 # minimum_balance_credits = 10 # that calls with the customer's own key need
+# cycle_credits = 1000         # each month while the workspace is on this plan
+# cycle_rollover = true        # false: they expire with their month
+
+# Selling the add-on. Paid by card it needs OWNKEY_STRIPE_KEY and OWNKEY_STRIPE_WEBHOOK_SECRETS (docs/billing.md).
+# [billing]
+# rail = "card"                # or "credits" (deducted monthly), or "host" (you sell it yourself)
+# addon_cents = 500            # a month, in `currency`
+# addon_credits = 500          # a month, where rail = "credits"
+# currency = "usd"
+# return_urls = ["https://app.example.com/billing"]  # where people come back to after paying
+# host_url = "https://app.example.com/plans"         # where rail = "host"
+# [billing.packs.small]        # credits that people can buy; as many packs as you like
+# credits = 1000
+# cents = 1000
 
 # A task's models are OpenRouter slugs, in order of preference:
 # [tasks.build_app]

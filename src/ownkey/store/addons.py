@@ -86,7 +86,7 @@ def load_addon(conn: sqlite3.Connection, workspace_id: str) -> Addon | None:
 def read_addon(row: tuple[Any, ...]) -> Addon:
     """A row of `_COLUMNS`."""
     workspace_id, rail, state, *rest, over = row
-    return Addon(workspace_id, Rail(rail), AddonState(state), *rest, over=bool(over))
+    return replace(Addon(workspace_id, Rail(rail), AddonState(state), *rest), over=bool(over))
 
 
 def put_addon(conn: Connection, addon: Addon, at_ms: int, actor: Actor) -> Addon:

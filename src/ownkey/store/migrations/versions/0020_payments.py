@@ -56,7 +56,10 @@ _STATEMENTS = (
       id, workspace_id, purpose, rail, amount_cents, currency, credits, created_at_ms ON payment_order
     BEGIN SELECT RAISE(ABORT, 'what was ordered never changes'); END
     """,
-    "CREATE TRIGGER payment_order_kept BEFORE DELETE ON payment_order BEGIN SELECT RAISE(ABORT, 'orders are kept'); END",
+    """
+    CREATE TRIGGER payment_order_kept BEFORE DELETE ON payment_order
+    BEGIN SELECT RAISE(ABORT, 'orders are kept'); END
+    """,
     """
     CREATE TABLE addon(
       workspace_id TEXT PRIMARY KEY REFERENCES workspace(id),
@@ -121,7 +124,8 @@ _STATEMENTS = (
     "CREATE INDEX payment_loss_of ON payment_loss(workspace_id, payment_id)",
     """
     CREATE TRIGGER payment_loss_forward BEFORE UPDATE ON payment_loss
-    WHEN NOT ((OLD.state = 'booked' AND NEW.state = 'failed') OR (OLD.state = 'opened' AND NEW.state IN ('won', 'lost')))
+    WHEN NOT ((OLD.state = 'booked' AND NEW.state = 'failed')
+        OR (OLD.state = 'opened' AND NEW.state IN ('won', 'lost')))
       OR NEW.amount_cents <> OLD.amount_cents OR NEW.credits <> OLD.credits OR NEW.payment_id <> OLD.payment_id
     BEGIN SELECT RAISE(ABORT, 'a refund and a dispute only go forward'); END
     """,
