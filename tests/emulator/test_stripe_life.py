@@ -269,7 +269,8 @@ def test_a_refund_finds_its_invoice(shop: Shop) -> None:
     intent = invoice.payments.data[0].payment.payment_intent
 
     refund = shop.v1.refunds.create({"payment_intent": intent})
-    found = shop.v1.invoice_payments.list({"payment": {"type": "payment_intent", "payment_intent": refund.payment_intent}})
+    by_intent = {"type": "payment_intent", "payment_intent": refund.payment_intent}
+    found = shop.v1.invoice_payments.list({"payment": by_intent})
 
     assert [payment.invoice for payment in found.data] == [invoice.id]
     assert (refund.amount, shop.v1.invoices.retrieve(invoice.id).status) == (500, "paid")

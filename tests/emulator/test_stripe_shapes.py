@@ -87,7 +87,8 @@ def _value(value: Any, wanted: ast.expr, nested: dict[str, ast.ClassDef], path: 
             items = value["data"]
         if not isinstance(items, list):
             return [f"{path}: no list"]
-        return [problem for n, item in enumerate(items) for problem in _value(item, wanted.slice, nested, f"{path}[{n}]")]
+        inner = wanted.slice
+        return [found for n, item in enumerate(items) for found in _value(item, inner, nested, f"{path}[{n}]")]
     if _is(wanted, "Union") or _is(wanted, "Literal"):
         return _literal(value, wanted, path)
     if _is(wanted, "ExpandableField"):

@@ -42,7 +42,7 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/webhooks"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def take(self, body: bytes, header: str | None, length: int) -> int:
         """Verify as the SDK does, then insist on the mode and the account."""
@@ -131,6 +131,21 @@ def test_an_event_nobody_took_stays_in_the_list(shop: Shop, emulated: StripeHand
     emulated.quiet()
 
     assert [event.id for event in receiver.taken] == [missed[0].id]
+
+
+def test_a_known_secret_and_its_successor(shop: Shop, emulated: StripeHandle, receiver: Receiver) -> None:
+    """While a secret is rolled, a delivery verifies with the old and with the new one."""
+    asked = {"url": receiver.url, "secret": SECRET, "events": ["customer.created"]}
+    made = emulated.control("POST", "endpoints", asked)
+    new = "whsec_" + "n" * 32
+    for body, believes in (({"keep_old": True}, SECRET), ({"keep_old": True}, new), ({}, new)):
+        emulated.control("POST", "endpoints/roll", {"endpoint": made["id"], "secret": new, **body})
+        receiver.secret = believes
+        shop.v1.customers.create({"email": "a@example.com"})
+        emulated.quiet()
+        emulated.control("POST", "endpoints/roll", {"endpoint": made["id"], "secret": SECRET})
+
+    assert len(receiver.taken) == 3
 
 
 def test_disabled_deleted_and_other_types_are_not_told(shop: Shop, emulated: StripeHandle, receiver: Receiver) -> None:

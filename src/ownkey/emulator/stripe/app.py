@@ -6,7 +6,9 @@ Everything under /v1 is the API, /_control is for tests, the rest are the pages 
 import asyncio
 import base64
 import re
+import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -96,7 +98,10 @@ class Stripe:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
-            self.catch_up()
+            try:
+                self.catch_up()
+            except Exception:  # noqa: BLE001 - a defect must be seen and must not stop the time
+                sys.stderr.write(traceback.format_exc())
 
     def catch_up(self) -> int:
         """Do what the account's time has made due."""

@@ -63,7 +63,12 @@ def _arrive(world: World, ident: str, target: int) -> None:
     clock = world.find(_KIND, ident)
     if clock is None:
         return
-    run_due(world, ident, target)
+    try:
+        run_due(world, ident, target)
+    except Exception:
+        clock |= {"status": "internal_failure", "status_details": {}}
+        world.emit("test_helpers.test_clock.internal_failure", clock)
+        raise
     clock |= {"frozen_time": target, "status": "ready", "status_details": {}}
     world.emit("test_helpers.test_clock.ready", clock)
 

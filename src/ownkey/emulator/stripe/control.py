@@ -12,6 +12,8 @@
     POST   checkout/pay {session, card?, email?, name?, bank?}      what the browser would do; bank: complete or fail
     POST   portal/press {session, button, subscription?, card?}     the same for the portal
     GET    objects?kind=    GET requests?limit=                     GET deliveries     POST deliveries/again {event}
+    POST   endpoints {url, secret, events?}                         a webhook endpoint with a secret known beforehand
+    POST   endpoints/roll {endpoint, secret, keep_old?}             a new secret, for a while beside the old one
     POST   chaos {url, secret, seed?, kinds?, events?}              the chaos sender; answers with its report
 
 A mistake is 400 {"error": "what is wrong"}.
@@ -30,7 +32,7 @@ from . import billing, chaos, checkout, disputes, portal, refunds
 from .checkout import Typed
 from .faults import NAMES
 from .refusals import Json, Refusal
-from .webhooks import wants
+from .webhooks import register, wants
 from .world import Origin, Settings, World
 
 if TYPE_CHECKING:
@@ -119,6 +121,13 @@ class Control:
                 return {"ok": True}
             case "GET", "deliveries":
                 return {"waiting": stripe.postman.waiting, "deliveries": stripe.postman.shown()}
+            case "POST", "endpoints":
+                kinds = [str(kind) for kind in body.get("events", ["*"])]
+                return register(self._world, str(body["url"]), str(body["secret"]), kinds)
+            case "POST", "endpoints/roll":
+                known = self._world.hidden(self._world.get("webhook_endpoint", body["endpoint"])["id"])
+                known["secrets"] = [str(body["secret"]), *(known["secrets"][:1] if body.get("keep_old") else [])]
+                return {"secrets": len(known["secrets"])}
             case "POST", "deliveries/again":
                 return self._again(str(body["event"]))
             case _:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 import httpx
 
 from .refusals import Json
-from .webhooks import body_of, signed, wants
+from .webhooks import body_of, signed_by_all, wants
 from .world import World
 
 _KEPT = 5000
@@ -68,7 +68,7 @@ class Postman:
             moment = world.now() if world.settings.signature_time == "virtual" else int(time.time())
             headers = {
                 "content-type": "application/json; charset=utf-8", "user-agent": "Stripe/1.0 (emulated)",
-                "stripe-signature": signed(body, world.hidden(endpoint["id"])["secret"], moment),
+                "stripe-signature": signed_by_all(body, world.hidden(endpoint["id"])["secrets"], moment),
             }  # fmt: skip
             status, error = await self.post(endpoint["url"], body, headers)
             self.log.append(Delivery(event["id"], event["type"], endpoint["id"], attempt, status, error, time.time()))

@@ -31,7 +31,7 @@ def _new_configuration(world: World, return_url: str | None, metadata: Json, *, 
             "cancellation_reason": {"enabled": False, "options": reasons}, "enabled": True, "mode": "at_period_end",
             "proration_behavior": "none",
         },
-        "subscription_pause": {"duration": {"type": "indefinite"}, "enabled": False},
+        "subscription_pause": {"duration": {"type": "indefinite", "interval_options": []}, "enabled": False},
         "subscription_update": {
             "billing_cycle_anchor": None, "default_allowed_updates": [], "enabled": False, "products": [],
             "proration_behavior": "none", "schedule_at_period_end": {"conditions": []},

@@ -109,7 +109,8 @@ def period_lines(world: World, subscription: Json, start: int, end: int) -> tupl
         product = world.find("product", price["product"])
         name = product["name"] if product else price["product"]
         amount = 0 if free else cost_of(item)
-        each = f"(at ${price['unit_amount'] / 100:.2f} / {price['recurring']['interval']})"
+        whole, cents = divmod(price["unit_amount"], 100)
+        each = f"(at ${whole}.{cents:02} / {price['recurring']['interval']})"
         text = f"Trial period for {name}" if free else f"{item['quantity']} × {name} {each}"
         meta = subscription["metadata"]
         lines.append(Line(amount, text, start, end, price, item["quantity"], item["id"], metadata=meta))

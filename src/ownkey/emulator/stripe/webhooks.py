@@ -50,7 +50,15 @@ def create(world: World, form: Form) -> Json:
     form.skip("connect")
     form.close()
     secret = world.new_id("whsec_", 32)
-    world.hidden(made["id"])["secret"] = secret
+    world.hidden(made["id"])["secrets"] = [secret]
+    return {**made, "secret": secret}
+
+
+def register(world: World, url: str, secret: str, kinds: list[str]) -> Json:
+    """An endpoint whose secret is known beforehand, as one copied from a Dashboard into a configuration is."""
+    values = {"url": url, "enabled_events": kinds}
+    made = create(world, Form(values))
+    world.hidden(made["id"])["secrets"] = [secret]
     return {**made, "secret": secret}
 
 
@@ -104,5 +112,10 @@ def body_of(event: Json) -> bytes:
 
 def signed(body: bytes, secret: str, moment: int, scheme: str = "v1") -> str:
     """The Stripe-Signature header: HMAC-SHA256 over the time, a dot and the raw body."""
-    made = hmac.new(secret.encode(), b"%d." % moment + body, hashlib.sha256).hexdigest()
-    return f"t={moment},{scheme}={made}"
+    return signed_by_all(body, [secret], moment, scheme)
+
+
+def signed_by_all(body: bytes, secrets: list[str], moment: int, scheme: str = "v1") -> str:
+    """The header while a secret is being rolled: one signature for each that is valid."""
+    made = [hmac.new(secret.encode(), b"%d." % moment + body, hashlib.sha256).hexdigest() for secret in secrets]
+    return ",".join([f"t={moment}", *(f"{scheme}={one}" for one in made)])
