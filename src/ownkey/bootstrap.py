@@ -76,6 +76,7 @@ from ownkey.providers.openrouter import OpenRouterProvider
 from ownkey.providers.prices import ListedPrices
 from ownkey.providers.upstream import Upstream
 from ownkey.settings.product import Settings
+from ownkey.store.failpoints import load_failpoint
 from ownkey.store.sqlite import SQLiteStore
 from ownkey.vault.envelope import Vault
 from ownkey.vault.keyset import Keyset, load_keyset
@@ -190,9 +191,10 @@ async def build_app(settings: Settings, environ: MutableMapping[str, str]) -> Bu
     keyset = load_keyset(environ)
     clock = SystemClock()
     settings.server.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    failpoint = load_failpoint(environ)
     store = SQLiteStore.open(
         settings.server.data_dir / DATABASE_NAME, clock_ms=clock.now_ms, boot_id=clock.new_id("boot"),
-        audit_key=open_audit_key(settings.server.data_dir, keyset),
+        audit_key=open_audit_key(settings.server.data_dir, keyset), **({} if failpoint is None else failpoint.hooks()),
     )
     try:
         keyset.require(store.kek_ids())
@@ -362,8 +364,6 @@ def check_channels(settings: Settings) -> None:
     for channel in (settings.mail, settings.events):
         if channel is not None and channel.problem:
             raise ValueError(channel.problem)
-    if settings.mail is None:
-        logger.warning("no [mail] is configured: e-mails about caps, keys and payments are not sent (ownkey outbox)")
 
 
 def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
@@ -412,6 +412,8 @@ async def _serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
             built.scheduler.start()
             url = _announce(server, run_file, built.operator_token)
             logger.info("ownkey %s serves %s at %s", __version__, settings.product.name, url)
+            if settings.mail is None:
+                logger.warning("ownkey: no [mail] is configured, so nobody is e-mailed about caps, keys and payments")
         await serving
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -47,7 +47,7 @@ BODIES: dict[str, Any] = {
     "put_prices": {"overrides": [{"provider": "openai", "model": "m", "usd_per_million": {"input": "1"}}]},
 }
 PATHS = {"member": "u1", "project": "p1", "token": "tok_x", "provider": "openrouter", "task": "draft_reply",
-         "receipt": "rcpt_x", "conversation": "c1", "event": "evt_1"}
+         "receipt": "rcpt_x", "row": "1", "conversation": "c1", "event": "evt_1"}
 
 
 def fill(route: ManageRoute, workspace: str) -> str:
