@@ -1,4 +1,4 @@
-"""A Stripe that a test moves by hand: it satisfies the Payments port, keeps its objects, and lists what it announced."""
+"""A Stripe that a test moves by hand: it satisfies the Payments port, keeps objects, and lists what it announced."""
 
 import itertools
 from collections.abc import Sequence

@@ -20,6 +20,19 @@ NO_TENANT = {
 """Tables of the deployment: they have no workspace, or (idempotency) the principal's scope names it."""
 
 EXCEPTIONS = {
+    "addons._COLUMNS": "the first half of a statement that ends with its workspace",
+    "addons._DUE": "the job that renews add-ons serves all workspaces",
+    "addons._CYCLES_DUE": "the job that grants cycles' credits serves all workspaces",
+    "payment_rows.ORDER_COLUMNS": "the first half of statements; an order's id finds its workspace",
+    "payment_rows._PAYMENT": "finds the workspace by Stripe's own id of a payment, which is unique",
+    "payments._CARD_ADDONS": "the round that asks Stripe serves all workspaces",
+    "payments._WISHES": "the round that tells Stripe serves all workspaces",
+    "payments._EVENT": "an event is the deployment's; it names the workspace that it touched",
+    "payments._ONE_EVENT": "an event is the deployment's",
+    "payments._AGAIN": "an event is the deployment's",
+    "payments._INBOX": "the operators' view of Stripe's events",
+    "payments._FAILED": "the round that retries serves all workspaces",
+    "payments._COUNTS": "the operators' view of Stripe's events",
     "workspaces._KEK_IDS": "asks which master keys the whole deployment needs",
     "workspaces._PLATFORM": "finds the one workspace that is the platform's",
     "workspaces._PAGE": "the operators' list of all workspaces",

@@ -329,7 +329,7 @@ def adopt(known: Addon | None, facts: SubscriptionFacts, now_ms: int) -> Adoptio
     A first payment that failed changes nothing, a subscription that has ended never comes back, and of two the newer
     one counts, once the older one is over.
     """
-    if facts.status not in _PAID_ONCE:
+    if not was_ever_paid(facts):
         return Adoption.STALE
     dead = is_over_at_stripe(facts.status)
     if known is None:
@@ -342,6 +342,11 @@ def adopt(known: Addon | None, facts: SubscriptionFacts, now_ms: int) -> Adoptio
 
 
 _PAID_ONCE = frozenset({"active", "trialing", "past_due", "unpaid", "canceled", "paused"})
+
+
+def was_ever_paid(facts: SubscriptionFacts) -> bool:
+    """False for a first payment that was not made, or not yet, and for a status that is not known."""
+    return facts.status in _PAID_ONCE
 
 
 def is_over_at_stripe(status: str) -> bool:
@@ -532,13 +537,12 @@ def _differences(expected: Mapping[str, tuple[object, object]]) -> str:
     )
 
 
-def refunded_credits(credits: int, amount_cents: int, before_cents: int, refund_cents: int) -> int:
-    """The credits that leave with one refund of a top-up, after refunds of `before_cents`.
+def refunded_credits(credits: int, amount_cents: int, taken_cents: int) -> int:
+    """The credits that leave with a refund or a dispute of `taken_cents` of a top-up: their share, rounded down.
 
-    Counted on the running sum, so that parts of a payment that was refunded whole add up to all of its credits.
+    It depends on nothing else that became of the payment, so every order of events takes the same.
     """
-    total = min(amount_cents, before_cents + refund_cents)
-    return credits * total // amount_cents - credits * min(amount_cents, before_cents) // amount_cents
+    return credits * taken_cents // amount_cents
 
 
 def dispute_outcome(status: str) -> Literal["open", "won", "lost", "warning"]:

@@ -43,8 +43,8 @@ ON CONFLICT(workspace_id) DO UPDATE SET rail = excluded.rail, state = excluded.s
 """
 _TRIED = "UPDATE addon SET tried_at_ms = ? WHERE workspace_id = ?"
 _PRESENT = """
-SELECT entitlement, paid_until_ms, grace_until_ms, entitlement_by FROM workspace
-WHERE id = ? AND status <> 'deleted'
+SELECT w.entitlement, w.paid_until_ms, w.grace_until_ms, w.entitlement_by FROM workspace w
+WHERE w.id = ? AND w.status <> 'deleted'
 """
 _SET = """
 UPDATE workspace SET entitlement = ?, paid_until_ms = ?, grace_until_ms = ?, entitlement_by = ?,

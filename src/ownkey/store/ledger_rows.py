@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ownkey.domain.ledger import LedgerEntry, Lot, Posting, debt_account, plan_draw
 from ownkey.store.connection import Connection
-from ownkey.store.wallets import move_balance
+from ownkey.store.wallets import load_wallet, move_balance
 
 _ENTRY = """
 INSERT INTO ledger_entry(workspace_id, idem_key, kind, hold_id, actor, at_ms) VALUES (?, ?, ?, ?, ?, ?)
@@ -96,6 +96,18 @@ def add_credits(
         repayment = LedgerEntry(f"repay:{idem_key}", "repayment", (posting,))
         save_entry(conn, workspace_id, repayment, hold_id=None, actor=actor, at_ms=at_ms)
     return lot_id
+
+
+def repay_debt(conn: Connection, workspace_id: str, came_by: str, at_ms: int) -> None:
+    """Credits have come back to their lots: what no call holds repays what is owed. The balance stays."""
+    lots, debt = load_lots(conn, workspace_id), load_debt(conn, workspace_id)
+    wallet = load_wallet(conn, workspace_id)
+    held = 0 if wallet is None else wallet.held_credits
+    amount = min(debt, sum(lot.remaining_credits for lot in lots) - held)
+    if amount > 0:
+        postings = plan_draw(lots, amount, debt_account(workspace_id))
+        entry = LedgerEntry(f"repay:{came_by}", "repayment", postings)
+        save_entry(conn, workspace_id, entry, hold_id=None, actor="books", at_ms=at_ms)
 
 
 def save_charge(conn: sqlite3.Connection, workspace_id: str, hold_id: str, credits: int, at_ms: int) -> None:

@@ -23,6 +23,7 @@ from ownkey.domain.billing import (
     order_mismatch,
     refunded_credits,
     subscription_mismatch,
+    was_ever_paid,
 )
 from ownkey.domain.ledger import (
     LedgerEntry,
@@ -36,7 +37,7 @@ from ownkey.domain.records import Actor
 from ownkey.store.addons import load_addon, put_addon, retry_owed
 from ownkey.store.audit import save_audit
 from ownkey.store.connection import Connection
-from ownkey.store.ledger_rows import add_credits, load_debt, load_lots, load_postings, new_lot, save_entry
+from ownkey.store.ledger_rows import add_credits, load_debt, load_lots, load_postings, new_lot, repay_debt, save_entry
 from ownkey.store.notices import announce, utc_text
 from ownkey.store.wallets import free_credits, move_balance
 
@@ -84,10 +85,6 @@ JOIN ledger_entry e ON e.id = p.entry_id AND e.workspace_id = p.workspace_id
 WHERE e.idem_key = ? AND p.workspace_id = ? AND p.n = 0
 """
 _LOSS = "SELECT state, credits, amount_cents FROM payment_loss WHERE id = ? AND workspace_id = ?"
-_LOST_CENTS = """
-SELECT coalesce(sum(amount_cents), 0) FROM payment_loss
-WHERE workspace_id = ? AND payment_id = ? AND state NOT IN ('failed', 'won')
-"""
 _NEW_LOSS = """
 INSERT INTO payment_loss(workspace_id, id, payment_id, kind, state, amount_cents, credits, at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -224,6 +221,9 @@ def book_subscription(conn: Connection, facts: SubscriptionFacts, grace_ms: int,
     order = load_order(conn, facts.order_id)
     if order is None:
         raise Mismatch(f"subscription {facts.id} names an order that does not exist here")
+    if not was_ever_paid(facts):
+        # A first payment that is refused leaves such a subscription behind; it grants nothing and says nothing.
+        return order.workspace_id
     wrong = subscription_mismatch(order, facts)
     if wrong:
         raise Mismatch(f"subscription {facts.id}: {wrong}", order.workspace_id)
@@ -274,25 +274,30 @@ def book_invoice(conn: Connection, facts: InvoiceFacts, subscription: Subscripti
 
 
 def book_refund(conn: Connection, facts: RefundFacts, at_ms: int) -> str:
-    """Money given back: its credits leave, once; a refund that failed afterwards brings them back, once."""
+    """Money given back: its credits leave, once; a refund that fails afterwards brings them back, once.
+
+    A failure implies the refund before it, so that the books are the same whichever was heard of first.
+    """
     payment = load_payment(conn, facts.payment_intent)
     if payment is None:
         return ""
-    known = conn.execute(_LOSS, (facts.id, payment.workspace_id)).fetchone()
-    if known is not None:
-        if facts.status in ("failed", "canceled") and known[0] == "booked":
-            _return(conn, payment, f"refund:{facts.id}", f"refund:{facts.id}:failed", "refund_failed", at_ms)
-            conn.execute(_LOSS_STATE, ("failed", facts.id, payment.workspace_id))
-        return payment.workspace_id
-    if facts.status != "succeeded":
-        return payment.workspace_id
-    credits = _loss_of(conn, payment, facts.amount_cents, facts.currency, f"refund {facts.id}")
-    conn.execute(_NEW_LOSS, (
-        payment.workspace_id, facts.id, payment.id, "refund", "booked", facts.amount_cents, credits, at_ms,
-    ))
-    _take_back(conn, payment, credits, "sink:refunded", f"refund:{facts.id}", "refund", at_ms)
-    _tell(conn, payment.workspace_id, f"refund:{facts.id}", "refund_booked", _amounts(facts, credits), at_ms)
-    return payment.workspace_id
+    workspace_id, key = payment.workspace_id, f"refund:{facts.id}"
+    failed = facts.status in ("failed", "canceled")
+    if not failed and facts.status != "succeeded":
+        return workspace_id
+    known = conn.execute(_LOSS, (facts.id, workspace_id)).fetchone()
+    if known is None:
+        credits = _loss_of(payment, facts.amount_cents, facts.currency, f"refund {facts.id}")
+        conn.execute(_NEW_LOSS, (
+            workspace_id, facts.id, payment.id, "refund", "booked", facts.amount_cents, credits, at_ms,
+        ))
+        _take_back(conn, payment, credits, "sink:refunded", key, "refund", at_ms)
+        if not failed:
+            _tell(conn, workspace_id, key, "refund_booked", _amounts(facts, credits), at_ms)
+    if failed and (known is None or known[0] == "booked"):
+        _return(conn, payment, key, f"{key}:failed", "refund_failed", at_ms)
+        conn.execute(_LOSS_STATE, ("failed", facts.id, workspace_id))
+    return workspace_id
 
 
 def book_dispute(conn: Connection, facts: DisputeFacts, at_ms: int) -> str:
@@ -306,7 +311,7 @@ def book_dispute(conn: Connection, facts: DisputeFacts, at_ms: int) -> str:
     if outcome == "warning" or (known is None and outcome == "won" and facts.status == "prevented"):
         return workspace_id
     if known is None:
-        credits = _loss_of(conn, payment, facts.amount_cents, facts.currency, f"dispute {facts.id}")
+        credits = _loss_of(payment, facts.amount_cents, facts.currency, f"dispute {facts.id}")
         conn.execute(_NEW_LOSS, (
             workspace_id, facts.id, payment.id, "dispute", "opened", facts.amount_cents, credits, at_ms,
         ))
@@ -327,17 +332,14 @@ def book_dispute(conn: Connection, facts: DisputeFacts, at_ms: int) -> str:
     return workspace_id
 
 
-def _loss_of(conn: Connection, payment: Payment, cents: int, currency: str, what: str) -> int:
+def _loss_of(payment: Payment, cents: int, currency: str, what: str) -> int:
     """The credits that leave with `cents` of a payment."""
     if currency != payment.currency or not 0 < cents <= payment.amount_cents:
         raise Mismatch(
             f"{what}: {cents} {currency} of a payment of {payment.amount_cents} {payment.currency}",
             payment.workspace_id,
         )
-    if payment.credits == 0:
-        return 0
-    (before,) = conn.execute(_LOST_CENTS, (payment.workspace_id, payment.id)).fetchone()
-    return refunded_credits(payment.credits, payment.amount_cents, before, cents)
+    return refunded_credits(payment.credits, payment.amount_cents, cents)
 
 
 def _take_back(
@@ -365,6 +367,7 @@ def _return(conn: Connection, payment: Payment, taken_by: str, key: str, kind: s
     lot = "" if unowed <= 0 else f"lot:{new_lot(conn, workspace_id, 'topup', unowed, None, at_ms)}"
     _save(conn, workspace_id, key, kind, plan_give_back(taken, debt, lot), at_ms)
     move_balance(conn, workspace_id, sum(p.amount_credits for p in taken))
+    repay_debt(conn, workspace_id, key, at_ms)
     retry_owed(conn, workspace_id, at_ms)
 
 
