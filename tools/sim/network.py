@@ -384,6 +384,8 @@ class Network:
         self._handling = exchange
         try:
             work = self.emulator.handle(exchange)  # type: ignore[arg-type]
+        except Hangup:
+            return
         finally:
             self._handling = None
         if work is not None:

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
+from asyncio import events
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -292,7 +293,8 @@ class Node:
         self.store._writing.execute("PRAGMA synchronous = OFF")
         self.loop.on_death = self._died
         self._build(vault, network, lambda key: deliver_mail(boot, key))
-        self.loop.call_soon(self.scheduler.start)
+        # At once: a stop that comes at the same instant must find the jobs running.
+        self.loop.run(events.Handle(self.scheduler.start, (), self.loop))
 
     def _make_writer(self, conn: Connection) -> StepWriter:
         self.writer = StepWriter(conn, self.loop, lambda: self._after_commit(self))

@@ -196,7 +196,7 @@ class _Ear(logging.Handler):
         self._world = world
 
     def emit(self, record: logging.LogRecord) -> None:
-        what = "" if record.exc_info is None else "\n" + "".join(traceback.format_exception(*record.exc_info)[-6:])
+        what = "" if record.exc_info is None else "\n" + "".join(traceback.format_exception(*record.exc_info)[-3:])
         self._world.complaints.append(record.getMessage() + what)
 
 
