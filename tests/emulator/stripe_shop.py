@@ -85,7 +85,7 @@ class Shop:
         """Move a test clock and wait until everything due has happened."""
         self.v1.test_helpers.test_clocks.advance(clock, {"frozen_time": moment})
         pause = 0.02 if self.emulator else 2.0
-        for _ in range(150):
+        for _ in range(500):
             found = self.v1.test_helpers.test_clocks.retrieve(clock)
             if found.status == "ready":
                 return

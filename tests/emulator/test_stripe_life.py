@@ -225,6 +225,26 @@ def test_a_higher_price_waits_for_the_renewal_otherwise(shop: Shop) -> None:
     assert shop.subscription(sub.id).latest_invoice.amount_paid == 3000 + 1000
 
 
+def test_a_lower_price_leaves_credit_that_pays_the_next_invoice(shop: Shop) -> None:
+    """Nothing goes back to the card: the negative invoice becomes the customer's balance."""
+    start = at(2027, 4, 1)
+    clock = shop.clock(start)
+    customer = shop.customer(clock=clock)
+    sub = shop.subscribe(customer, shop.price(3000))
+    shop.advance(clock, start + 15 * DAY)
+
+    item = sub["items"].data[0].id
+    changes = {"items": [{"id": item, "price": shop.price(1000)}], "proration_behavior": "always_invoice"}
+    lowered = shop.v1.subscriptions.update(sub.id, {**changes, "expand": ["latest_invoice"]}).latest_invoice
+    credit = shop.v1.customers.retrieve(customer).balance
+    shop.advance(clock, at(2027, 5, 1) + 2 * HOUR)
+    renewed = shop.subscription(sub.id).latest_invoice
+
+    assert (lowered.total, lowered.amount_due, lowered.status, credit) == (-1000, 0, "paid", -1000)
+    assert (renewed.total, renewed.amount_paid, renewed.status) == (1000, 0, "paid")
+    assert shop.v1.customers.retrieve(customer).balance == 0
+
+
 def test_a_month_becomes_a_year_from_today(shop: Shop) -> None:
     """A new rhythm is billed at once and moves the anchor; the unused rest is credited."""
     start = at(2027, 4, 1)
@@ -252,6 +272,8 @@ def test_a_top_up_is_paid_once_and_refunded_in_parts(shop: Shop) -> None:
     assert paid.latest_charge.balance_transaction.net == 2000 - paid.latest_charge.balance_transaction.fee
 
     part = shop.v1.refunds.create({"payment_intent": paid.id, "amount": 750, "reason": "requested_by_customer"})
+    with pytest.raises(stripe.InvalidRequestError, match="greater than"):
+        shop.v1.refunds.create({"charge": paid.latest_charge.id, "amount": 1251})
     rest = shop.v1.refunds.create({"charge": paid.latest_charge.id})
     with pytest.raises(stripe.InvalidRequestError) as more:
         shop.v1.refunds.create({"charge": paid.latest_charge.id, "amount": 1})

@@ -209,6 +209,21 @@ def test_a_clock_under_way_lets_nobody_touch_its_objects(shop: Shop, emulated: S
     assert (moving.status, moving.status_details.advancing.target_frozen_time) == ("advancing", at(2027, 4, 1))
 
 
+def test_a_reset_ends_what_was_under_way(emulated: StripeHandle) -> None:
+    """Ids start over with the seed: an old clock's arrival must not move the new clock with its id."""
+    found = []
+    for advance_s in (0.2, 5.0):
+        emulated.reset()
+        emulated.set(advance_s=advance_s)
+        clocks = emulated.client().v1.test_helpers.test_clocks
+        found.append(clocks.create({"frozen_time": at(2027, 3, 15)}).id)
+        clocks.advance(found[-1], {"frozen_time": at(2027, 4, 15)})
+    time.sleep(0.4)
+
+    assert found[0] == found[1]
+    assert clocks.retrieve(found[1]).status == "advancing"
+
+
 def test_the_accounts_own_time_renews_too(shop: Shop, emulated: StripeHandle) -> None:
     """Without a test clock: the control API moves the account, and what is due happens on the way."""
     sub = shop.subscribe(shop.customer(), shop.price(500))

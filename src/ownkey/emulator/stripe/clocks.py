@@ -42,7 +42,7 @@ def advance(world: World, form: Form, ident: str) -> Json:
         _refuse_too_far(world, clock, target)
     clock |= {"status": "advancing", "status_details": {"advancing": {"target_frozen_time": target}}}
     world.emit("test_helpers.test_clock.advancing", clock)
-    world.later(world.settings.advance_s, lambda: _arrive(world, ident, target))
+    world.later(world.settings.advance_s, lambda: _arrive(world, clock, target))
     return clock
 
 
@@ -59,12 +59,11 @@ def _refuse_too_far(world: World, clock: Json, target: int) -> None:
         )
 
 
-def _arrive(world: World, ident: str, target: int) -> None:
-    clock = world.find(_KIND, ident)
-    if clock is None:
-        return
+def _arrive(world: World, clock: Json, target: int) -> None:
+    if world.find(_KIND, clock["id"]) is not clock:
+        return  # deleted meanwhile; after a reset another clock may even have its id
     try:
-        run_due(world, ident, target)
+        run_due(world, clock["id"], target)
     except Exception:
         clock |= {"status": "internal_failure", "status_details": {}}
         world.emit("test_helpers.test_clock.internal_failure", clock)
