@@ -131,9 +131,8 @@ def list_outbox(
     states = [name for name, on in (("failed", failed), ("skipped", skipped), ("waiting", waiting)) if on]
     if len(states) > 1:
         raise CliError("Choose one of --failed, --skipped and --waiting.", "Leave the others out.")
-    query = f"?limit={limit}" + (f"&state={states[0]}" if states else "")
     with Connection() as api:
-        found = api.manage("GET", f"/outbox{query}")
+        found = api.manage("GET", "/outbox", limit=limit, state=states[0] if states else None)
     output.emit(found, as_json, _show_outbox)
 
 
