@@ -397,7 +397,7 @@ class Outbox(Protocol):
     """Messages that wait to be told. A claim is a lease: it counts as an attempt and puts the row off."""
 
     async def claim_outbox(self, channel: str, at_ms: int, until_ms: int, *, limit: int) -> Sequence[Due]:
-        """Those that are due, oldest first; a later message of a group waits for the one before it."""
+        """Those that are due, longest first; a later message of a group waits for the one before it."""
         ...
 
     async def load_told(self, workspace_id: str) -> Sequence[Member]:

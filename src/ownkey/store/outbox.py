@@ -24,14 +24,15 @@ SELECT id, workspace_id, dedupe_key, channel, kind, payload, state, attempts, ne
 """
 _PAGE = _COLUMNS + "WHERE workspace_id = ? AND (? IS NULL OR state = ?) ORDER BY id DESC LIMIT ?"
 _PAGE_ALL = _COLUMNS + "WHERE (? IS NULL OR state = ?) ORDER BY id DESC LIMIT ?"
-# A later row of a group waits until somebody has the earlier one: 80% is told before 100%.
+# A later row of a group waits until somebody has the earlier one: 80% is told before 100%. In the order of the index,
+# so that a hundred thousand rows after a long outage cost no more than five.
 _DUE = """
 SELECT o.id, o.workspace_id, o.dedupe_key, o.kind, o.payload, o.attempts + 1, o.since_ms, w.name, w.external_id
 FROM outbox o JOIN workspace w ON w.id = o.workspace_id
 WHERE o.state = 'waiting' AND o.channel = ? AND o.next_at_ms <= ? AND (o.grp = '' OR NOT EXISTS (
   SELECT 1 FROM outbox e WHERE e.workspace_id = o.workspace_id AND e.channel = o.channel AND e.grp = o.grp
     AND e.grp <> '' AND e.state = 'waiting' AND e.reached = 0 AND e.id < o.id))
-ORDER BY o.id LIMIT ?
+ORDER BY o.next_at_ms, o.id LIMIT ?
 """
 _CLAIM = """
 UPDATE outbox SET attempts = attempts + 1, next_at_ms = ?, leased = 1
@@ -76,7 +77,7 @@ def _row(row: tuple[Any, ...]) -> Mapping[str, Any]:
 
 
 def claim(conn: Connection, channel: str, at_ms: int, until_ms: int, limit: int) -> list[Due]:
-    """The rows that are due, oldest first, each put off until `until_ms`."""
+    """The rows that are due, longest due first, each put off until `until_ms`."""
     found = []
     for row_id, workspace_id, key, kind, payload, attempts, since_ms, name, external in conn.execute(
         _DUE, (channel, at_ms, limit)
