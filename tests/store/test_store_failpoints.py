@@ -12,7 +12,8 @@ from ownkey.store.failpoints import POINTS, Failpoint, load_failpoint
 
 
 @pytest.mark.parametrize("environ", [
-    {}, {"OWNKEY_FAILPOINT": "in_hold"}, {"OWNKEY_TESTING": "1"}, {"OWNKEY_TESTING": "0", "OWNKEY_FAILPOINT": "in_hold"},
+    {}, {"OWNKEY_FAILPOINT": "in_hold"}, {"OWNKEY_TESTING": "1"},
+    {"OWNKEY_TESTING": "0", "OWNKEY_FAILPOINT": "in_hold"},
     {"OWNKEY_TESTING": "true", "OWNKEY_FAILPOINT": "in_hold"}, {"OWNKEY_TESTING": "1", "OWNKEY_FAILPOINT": ""},
 ])
 def test_one_variable_alone_does_nothing(environ: dict[str, str]) -> None:

@@ -86,7 +86,8 @@ def _round(
         desk.service = desk.operator
     stop = threading.Event()
     threads = [
-        threading.Thread(target=keep_calling, args=(workspace, desk.url, stop, seen, n % 2 == 0)) for n in range(CALLERS)
+        threading.Thread(target=keep_calling, args=(workspace, desk.url, stop, seen, n % 2 == 0))
+        for n in range(CALLERS)
     ]
     for thread in threads:
         thread.start()

@@ -54,7 +54,7 @@ def pytest(*tests: str, **env: str) -> tuple[bool, str, float]:
     return run("-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "--timeout=900", *tests, **env)
 
 
-def tests_pass(*tests: str, said: str = "", **env: str) -> Figure:
+def passing(*tests: str, said: str = "", **env: str) -> Figure:
     """Met if the tests pass. `said` is searched in their output for the figure."""
     missing = [test for test in tests if not (ROOT / test.split("::")[0]).exists()]
     if missing:
@@ -184,23 +184,23 @@ GOALS = (
          in_the_simulator("holds left open at a run's end")),
     Goal("M6", "stateful property test of the ledger", "300 x 50 steps in 60 s", stateful),
     Goal("M7", "simulator, 2-8 machines, faults, 5 s of skew", "500 seeds in 120 s", simulator),
-    Goal("M8", "actual <= bound on all recorded usage; bound / actual", "100%; median <= 6", lambda: tests_pass(
+    Goal("M8", "actual <= bound on all recorded usage; bound / actual", "100%; median <= 6", lambda: passing(
         "tests/domain/test_bounds.py", said=r"recorded bounds: .*")),
     Goal("M9", "settled / cap at pause, 1,000 small calls", ">= 99%", own("cap_use")),
     Goal("M10", "admitted / admissible", ">= 95%", admitted),
     Goal("M11", "alerts under kills", "1 row each", alerts),
-    Goal("M12", "1,000 aborted streams", "none at 0; billed <= spend <= hold", lambda: tests_pass(
+    Goal("M12", "1,000 aborted streams", "none at 0; billed <= spend <= hold", lambda: passing(
         "tests/system/test_hangups.py::test_aborted_streams_are_settled_for_at_least_their_bill",
         OWNKEY_ABORTED_STREAMS="145")),
-    Goal("M13", "decide on all 1,536 states; Always ON under faults", "100%; 0 credits moved", lambda: tests_pass(
+    Goal("M13", "decide on all 1,536 states; Always ON under faults", "100%; 0 credits moved", lambda: passing(
         "tests/domain/test_payer_decision.py",
         "tests/system/test_hangups.py::test_always_on_moves_no_credit_under_any_fault")),
     Goal("M14", "add-on over 24 months", "1 charge a period", lambda: Figure(f"{LATER}: the 24-month run", None)),
-    Goal("M15", "30 payment histories x 200 permutations", "one ledger hash each", lambda: tests_pass(
+    Goal("M15", "30 payment histories x 200 permutations", "one ledger hash each", lambda: passing(
         "tests/control/test_payment_histories.py")),
     Goal("M16", "forged, stale, altered events", "0 accepted of >= 1,000", lambda: Figure(
         f"{LATER}: the webhook's door", None)),
-    Goal("M17", "one Idempotency-Key x 50 in parallel", "1 effect, same body", lambda: tests_pass(
+    Goal("M17", "one Idempotency-Key x 50 in parallel", "1 effect, same body", lambda: passing(
         "tests/api/test_manage.py")),
     Goal("M18", "latency of the hold, 200 calls/s, fsync p99 <= 1 ms", "p99 <= 2 ms", own("hold_latency")),
     Goal("M19", "seeded bugs", "12 of 12 caught", bugs),

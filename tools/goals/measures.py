@@ -1,4 +1,4 @@
-"""What no test measures by itself: how much of a cap is used before it pauses, and how long a hold takes on the disk."""
+"""What no test measures by itself: how much of a cap is used before it pauses, and how long a hold takes on disk."""
 
 import asyncio
 import json
@@ -81,7 +81,8 @@ def hold_latency() -> tuple[str, bool]:
         took = asyncio.run(_paced_holds(Path(folder, "a.db")))
     p50, p99 = share(took, 0.5), share(took, 0.99)
     return (
-        f"p50 {p50:.2f} ms, p99 {p99:.2f} ms of {len(took)} holds at {PACE_PER_S}/s; this disk's fsync p99 {fsync:.2f} ms",
+        f"p50 {p50:.2f} ms, p99 {p99:.2f} ms of {len(took)} holds at {PACE_PER_S}/s; "
+        f"this disk's fsync p99 {fsync:.2f} ms",
         p99 <= 2.0,
     )
 

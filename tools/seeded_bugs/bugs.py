@@ -30,8 +30,8 @@ class Bug:
 BUGS = (
     Bug(
         "guard_dropped", "The hold's update forgets to compare with the cap.",
-        (Edit("store/holds.py", "\n  AND (cap_nusd IS NULL OR :bound <= cap_nusd - spent_nusd - held_nusd - leased_nusd)\n",
-              "\n"),),
+        (Edit("store/holds.py",
+              "\n  AND (cap_nusd IS NULL OR :bound <= cap_nusd - spent_nusd - held_nusd - leased_nusd)\n", "\n"),),
         ("tests/store/test_store_holds.py",),
     ),
     Bug(
@@ -79,7 +79,8 @@ BUGS = (
     Bug(
         "charge_above_the_hold", "A charge is not limited to what was held.",
         (Edit("domain/ledger.py", "    if credits > held_credits:\n", "    if False:\n"),
-         Edit("store/ends.py", "delivered = min(end.delivered_cost_nusd, bound)", "delivered = end.delivered_cost_nusd")),
+         Edit("store/ends.py", "delivered = min(end.delivered_cost_nusd, bound)",
+              "delivered = end.delivered_cost_nusd")),
         ("tests/store/test_store_ends.py",),
     ),
     Bug(
@@ -151,7 +152,8 @@ BUGS = (
     ),
     Bug(
         "new_zone_at_once", "A change of time zone cuts the running month short.",
-        (Edit("domain/caps.py", "    if previous is not None and at_ms < previous.ends_at_ms:\n        return previous\n",
+        (Edit("domain/caps.py",
+              "    if previous is not None and at_ms < previous.ends_at_ms:\n        return previous\n",
               "    if previous is not None and at_ms < previous.ends_at_ms and timezone == previous.timezone:\n"
               "        return previous\n"),),
         ("tests/domain/test_caps.py",),

@@ -57,7 +57,8 @@ def main() -> int:
             tell(result, asked.steps)
     took = time.monotonic() - started
     told = ", ".join(f"{counts[name]} {word}" for name, word in (
-        ("events", "events"), ("calls", "calls"), ("answered", "answered"), ("bills", "bills"), ("crashes", "ends of a process"),
+        ("events", "events"), ("calls", "calls"), ("answered", "answered"), ("bills", "bills"),
+        ("crashes", "ends of a process"),
         ("on_the_way", "estimates below a bill that was on its way"),
     ))
     print(f"{asked.seeds} seeds of {asked.steps} steps in {took:.1f} s, {len(broken)} broken: {told}")

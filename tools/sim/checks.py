@@ -53,7 +53,8 @@ SELECT id, code, charge_credits FROM receipt r WHERE code IS NOT NULL AND charge
 _OUTBOX = "SELECT dedupe_key FROM outbox GROUP BY dedupe_key HAVING count(*) > 1"
 _ENTRIES = "SELECT count(*), coalesce(max(id), 0), coalesce(sum(at_ms), 0) FROM ledger_entry WHERE id <= ?"
 _FIGURES = """
-SELECT (SELECT count(*) FROM hold), (SELECT count(*) FROM receipt), (SELECT coalesce(sum(spent_nusd), 0) FROM cap_period),
+SELECT (SELECT count(*) FROM hold), (SELECT count(*) FROM receipt),
+  (SELECT coalesce(sum(spent_nusd), 0) FROM cap_period),
   (SELECT coalesce(sum(held_nusd), 0) FROM cap_period), (SELECT coalesce(sum(balance_credits), 0) FROM wallet),
   (SELECT coalesce(sum(carry_nusd), 0) FROM wallet), (SELECT count(*) FROM correction), (SELECT count(*) FROM alert),
   (SELECT count(*) FROM outbox), (SELECT count(*) FROM ledger_entry), (SELECT count(*) FROM audit)

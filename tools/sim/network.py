@@ -237,7 +237,9 @@ class Line:
 class Response:
     """An answer at the client."""
 
-    def __init__(self, upstream: "SimUpstream", line: Line, exchange: Exchange, status: int, headers: Mapping[str, str]):
+    def __init__(
+        self, upstream: "SimUpstream", line: Line, exchange: Exchange, status: int, headers: Mapping[str, str]
+    ) -> None:
         self.status = status
         self.headers = headers
         self._upstream = upstream

@@ -3,7 +3,6 @@
 `run_seed` is a pure function of its arguments. It returns the trace's hash and, if an invariant broke, which one.
 """
 
-import asyncio
 import contextlib
 import gc
 import logging

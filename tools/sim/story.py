@@ -33,12 +33,14 @@ REFUSALS = ("rate_limit", "rate_limit_retry_after", "overloaded", "server_500", 
 NO_MONEY = {"anthropic": "credit_balance_low_400"}
 BENT: tuple[tuple[str, dict[str, Any]], ...] = (
     ("silence", {}), ("silence", {"bill": "whole"}), ("cut_before_headers", {"reset": True}),
-    ("cut_before_headers", {"bill": "whole"}), ("slow_head", {"seconds": 12.0}), ("slow_first_content", {"seconds": 9.0}),
-    ("stall_after", {"content": 2}), ("stall_after", {"events": 0}), ("cut_after", {"content": 2}),
+    ("cut_before_headers", {"bill": "whole"}), ("slow_head", {"seconds": 12.0}),
+    ("slow_first_content", {"seconds": 9.0}), ("stall_after", {"content": 2}), ("stall_after", {"events": 0}),
+    ("cut_after", {"content": 2}),
     ("cut_after", {"content": 3, "reset": True}), ("cut_inside", {"what": "frame", "after": 1}), ("no_finish", {}),
     ("missing_end", {}), ("missing_usage", {}), ("usage_twice", {}), ("malformed_event", {"after": 1}),
-    ("repeat", {"kind": "usage"}), ("repeat", {"kind": "end"}), ("error_mid_stream", {"error": "overloaded", "after": 2}),
-    ("error_in_first_event", {"error": "overloaded"}), ("error_in_200", {"error": "overloaded"}), ("html_login_200", {}),
+    ("repeat", {"kind": "usage"}), ("repeat", {"kind": "end"}),
+    ("error_mid_stream", {"error": "overloaded", "after": 2}), ("error_in_first_event", {"error": "overloaded"}),
+    ("error_in_200", {"error": "overloaded"}), ("html_login_200", {}),
 )
 CLEAR = Weather()
 
@@ -66,8 +68,9 @@ class Story:
             Chance(30, self._calls), Chance(9, self._change_cap), Chance(5, self._switch_always),
             Chance(4, self._switch_key), Chance(3, self._save_key), Chance(4, self._grant), Chance(3, self._plan),
             Chance(3, self._key_failure_credits), Chance(7, self._fault), Chance(4, self._change_weather),
-            Chance(3, self._change_mood), Chance(4, self._spoil_key), Chance(5, self._crash), Chance(3, self._light_fuse),
-            Chance(2, self._stop), Chance(3, self._freeze), Chance(4, self._jump), Chance(2, self._slow_disk),
+            Chance(3, self._change_mood), Chance(4, self._spoil_key), Chance(5, self._crash),
+            Chance(3, self._light_fuse), Chance(2, self._stop), Chance(3, self._freeze), Chance(4, self._jump),
+            Chance(2, self._slow_disk),
             Chance(1, self._crowd), Chance(2, self._break_vault), Chance(1, self._long_wait), Chance(1, self._zone),
             Chance(1, self._test_key),
         )

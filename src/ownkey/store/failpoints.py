@@ -95,5 +95,7 @@ def load_failpoint(environ: Mapping[str, str]) -> Failpoint | None:
         return None
     name, _, times = wanted.partition(":")
     if name not in POINTS or not (times or "1").isdigit() or int(times or "1") < 1:
-        raise StoreError(f"OWNKEY_FAILPOINT: {wanted[:40]!r} is no point; write one of {', '.join(POINTS)}, or name:times.")
+        raise StoreError(
+            f"OWNKEY_FAILPOINT: {wanted[:40]!r} is no point; write one of {', '.join(POINTS)}, or name:times."
+        )
     return Failpoint(name, int(times or "1"))
