@@ -85,7 +85,8 @@ def make_desk(
     payments: ports.Payments | None = None,
     channels: Mapping[str, str] = MappingProxyType({}),
 ) -> Desk:
-    """Wires the use cases to their ports. `channels` says of each way out why it is not used, or "". `origins` maps each provider to where its credentials may be sent."""
+    """Wires the use cases to their ports. `origins` maps each provider to where its credentials may be sent; `channels`
+    says of each way out for notices why it is not used, or ""."""
     key_test = KeyTest(
         store, sealer, opener, AuthProber(upstream, providers, origins, clock),
         LiveProbe(upstream, providers, origins, books, prices, clock), books, pace or KeyTestPace(), clock, product,
