@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.notify.reference import render
+from tests.notify.notice_reference import render
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

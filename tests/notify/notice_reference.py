@@ -1,4 +1,4 @@
-"""docs/notices.md, written from the rules themselves: `python -m tests.notify.reference > docs/notices.md`."""
+"""docs/notices.md, written from the rules themselves: `python -m tests.notify.notice_reference > docs/notices.md`."""
 
 import sys
 
@@ -14,7 +14,7 @@ from ownkey.domain.notices import (
 
 HEAD = """# Notices: e-mails and events
 
-The tables of this page are generated from the rules (`python -m tests.notify.reference > docs/notices.md`); a test
+The tables of this page are generated from the rules (`python -m tests.notify.notice_reference > docs/notices.md`); a test
 keeps them current.
 
 **What is told, is told by the books.** A notice is two rows of the outbox, an e-mail and an event, written in the
