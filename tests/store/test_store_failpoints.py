@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from store_kit import ACTOR, AUDIT_KEY, NOV, Clock, add_workspace, finish, request, settle, take
+from tools.chaos.run import FAILPOINTS
 
 from ownkey.domain.errors import StoreError
 from ownkey.store import SQLiteStore
@@ -26,6 +27,11 @@ def test_a_point_that_does_not_exist_is_an_error(wanted: str) -> None:
     """A typo would otherwise be a test that kills nothing."""
     with pytest.raises(StoreError, match="is no point"):
         load_failpoint({"OWNKEY_TESTING": "1", "OWNKEY_FAILPOINT": wanted})
+
+
+def test_chaos_knows_every_point() -> None:
+    """The tool that kills at each point comes in by public doors only, so it names them itself."""
+    assert set(FAILPOINTS) == set(POINTS)
 
 
 @pytest.mark.parametrize("point", POINTS)

@@ -1,7 +1,7 @@
 """Rounds of a real deployment under load, each ended by a kill -9; after every restart the books are compared with the
 bill book.
 
-Most points are the server's own (`ownkey.store.failpoints`); `mid_stream` is the caller's: the first piece of an
+Most points are the server's own (`OWNKEY_FAILPOINT`); `mid_stream` is the caller's: the first piece of an
 answer has arrived. `random` comes at any time.
 """
 
@@ -20,13 +20,15 @@ import httpx
 from tests.deployment import Deployment, TestWorkspace, deployed
 from tests.system.test_crash import CHAT, check_books, keep_calling
 
-from ownkey.store.failpoints import POINTS
-
 KEY = "sk-or-v1-" + "4d" * 32
 ALERTED_KEY = "sk-or-v1-" + "5d" * 32
 CALLERS = 6
 DIES_WITHIN_S = 20.0
-EVERYWHERE = ("random", "mid_stream", *POINTS)
+FAILPOINTS = (
+    "before_hold", "in_hold", "in_settle", "in_expiry", "in_receipt", "in_outbox", "in_cap", "after_hold",
+    "after_settle",
+)
+EVERYWHERE = ("random", "mid_stream", *FAILPOINTS)
 
 
 class Unharmed(Exception):
