@@ -50,6 +50,13 @@ _FAILED_AND_CHARGED = """
 SELECT id, code, charge_credits FROM receipt r WHERE code IS NOT NULL AND charge_credits > 0
   AND NOT EXISTS (SELECT 1 FROM hold h WHERE h.call_id = r.id AND h.delivered_bytes > 0)
 """
+# A month paid twice, whatever restarted in between: two charges of one subscription within 27 days.
+_ADDON = """
+SELECT e.workspace_id, e.idem_key FROM ledger_entry e JOIN ledger_entry f ON f.workspace_id = e.workspace_id
+  AND f.kind = 'addon' AND f.id < e.id AND e.at_ms - f.at_ms < 27 * 86400000
+WHERE e.kind = 'addon' AND NOT EXISTS (SELECT 1 FROM audit a WHERE a.workspace_id = e.workspace_id
+  AND a.at_ms BETWEEN f.at_ms AND e.at_ms AND a.after ->> '$.state' IN ('lapsed', 'ended', 'cancelling', 'past_due'))
+"""
 _OUTBOX = "SELECT dedupe_key FROM outbox GROUP BY dedupe_key HAVING count(*) > 1"
 _ENTRIES = "SELECT count(*), coalesce(max(id), 0), coalesce(sum(at_ms), 0) FROM ledger_entry WHERE id <= ?"
 _FIGURES = """
@@ -214,6 +221,9 @@ class Watch:
         charged = conn.execute(_FAILED_AND_CHARGED).fetchall()
         if charged:
             raise Broken(f"failed calls that took credits: {charged[:3]}")
+        twice = conn.execute(_ADDON).fetchall()
+        if twice:
+            raise Broken(f"the add-on was charged twice for a month: {twice[:3]}")
         count, last, at = self.entries
         if conn.execute(_ENTRIES, (last,)).fetchone() != (count, last, at):
             raise Broken("the ledger's older entries have changed")

@@ -42,6 +42,7 @@ from ownkey.gateway.circuits import Circuits
 from ownkey.gateway.complete import Gateway, House
 from ownkey.gateway.explain import Explainer
 from ownkey.jobs.rounds import (
+    billing_job,
     calendar_job,
     deliver_job,
     expire_credits_job,
@@ -78,6 +79,13 @@ preset = "{preset}"
 [product]
 direct_providers = ["anthropic", "openai", "google"]
 {credits}
+"""
+_CREDITS = """
+[credits]
+price_usd = "0.0005"
+[billing]
+rail = "credits"
+addon_credits = 60
 """
 
 
@@ -217,7 +225,7 @@ class Door:
 def product_of(preset: str) -> Product:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ownkey.toml")
-        credits = '[credits]\nprice_usd = "0.0005"' if preset == "app-builder" else ""
+        credits = _CREDITS if preset == "app-builder" else ""
         path.write_text(_CONFIG.format(preset=preset, credits=credits))
         product = load_settings(path, {}).product
     return replace(product, routing=replace(product.routing, **_ROUTING))
@@ -312,6 +320,7 @@ class Node:
             expire_holds_job(store, clock.now_ms), expire_credits_job(store, clock.now_ms, interval_s=7.0),
             probe_keys_job(self.keeper), late_costs_job(LateCosts(store, vault, prober, clock)),
             verify_job(store, clock.now_ms, interval_s=600.0), calendar_job(store, clock.now_ms),
+            billing_job(store, clock.now_ms, interval_s=11.0),
             deliver_job(EMAIL, MailDelivery(store, Mail(network, deliver), clock, product), interval_s=3.0),
             deliver_job(EVENT, EventDelivery(store, Events(network, deliver), clock, product), interval_s=3.0),
         ], monotonic=clock.monotonic)

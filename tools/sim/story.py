@@ -72,7 +72,7 @@ class Story:
             Chance(3, self._light_fuse), Chance(2, self._stop), Chance(3, self._freeze), Chance(4, self._jump),
             Chance(2, self._slow_disk),
             Chance(1, self._crowd), Chance(2, self._break_vault), Chance(1, self._long_wait), Chance(1, self._zone),
-            Chance(1, self._test_key),
+            Chance(1, self._test_key), Chance(4, self._addon),
         )
         self._weights = [chance.weight for chance in self._chances]
 
@@ -302,6 +302,23 @@ class Story:
         if workspace is not None:
             self._start(node, node.desk.workspaces.set_entitlement(workspace, state, ACTOR))
 
+    def _addon(self, deployment: "Deployment") -> None:
+        """Bought with credits, cancelled, kept, or none of it because there are too few."""
+        node = self._alive(deployment)
+        if node is None or deployment.preset != "app-builder":
+            return
+        workspace = self._workspace(deployment, node)
+        if workspace is None:
+            return
+        billing = node.desk.billing
+        match self.dice.choice(["subscribe", "subscribe", "cancel", "keep"]):
+            case "subscribe":
+                self._start(node, billing.subscribe(workspace, "", ACTOR))
+            case "cancel":
+                self._start(node, billing.cancel(workspace, ACTOR))
+            case _:
+                self._start(node, billing.keep(workspace, ACTOR))
+
     def _grant(self, deployment: "Deployment") -> None:
         node = self._alive(deployment)
         if node is not None and deployment.preset == "app-builder":
@@ -493,4 +510,4 @@ class Story:
                 self._end_life(other, node)
         if any(other.node is not None for other in self.run.deployments):
             return
-        self.world.run_until(self.world.now + self.dice.choice([3_600.0, 86_400.0, 9 * 86_400.0]))
+        self.world.run_until(self.world.now + self.dice.choice([3_600.0, 86_400.0, 9 * 86_400.0, 31 * 86_400.0]))
