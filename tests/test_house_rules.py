@@ -17,7 +17,8 @@ MONEY = [
     "domain/money.py", "domain/pricing.py", "domain/bounds.py", "domain/ledger.py", "domain/caps.py",
     "domain/booking.py", "gateway/outcome.py", "store/holds.py", "store/ends.py", "store/periods.py",
     "store/ledger_rows.py", "store/recovery.py", "store/corrections.py", "store/late_costs.py", "domain/endpoints.py",
-    "domain/late_costs.py",
+    "domain/late_costs.py", "domain/billing.py", "store/addons.py", "store/payment_rows.py", "store/payments.py",
+    "store/wallets.py", "control/billing.py", "payments/stripe_facts.py",
 ]
 
 

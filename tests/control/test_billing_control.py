@@ -160,6 +160,9 @@ async def test_past_due_grace_inactive_renewed_and_the_key_is_kept(shop: Shop) -
         await shop.subscribe(workspace)
     shop.pass_days(0.2)
     seen.append(await shop.entitlement(workspace))
+    for _ in range(3):
+        await shop.house.store.renew_addons(shop.house.clock.at_ms)
+    told = await shop.outbox(workspace)
     shop.stripe.pay_late(subscription)
     await shop.deliver()
     seen.append(await shop.entitlement(workspace))
@@ -168,7 +171,10 @@ async def test_past_due_grace_inactive_renewed_and_the_key_is_kept(shop: Shop) -
     assert seen == [EntitlementState.GRACE, EntitlementState.GRACE, EntitlementState.INACTIVE, EntitlementState.ACTIVE]
     assert "update the card" in refused.value.message
     assert "openrouter" in kept.credentials
-    assert "addon_payment_failed" in await shop.outbox(workspace)
+    assert [kind for kind in told if kind.startswith("addon")] == [
+        "addon_active", "addon_payment_failed", "addon_inactive",
+    ]
+    assert (await shop.outbox(workspace))[-1] == "addon_active"
 
 
 async def test_whoever_subscribes_again_never_pays_two(shop: Shop) -> None:

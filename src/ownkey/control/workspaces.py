@@ -13,6 +13,7 @@ from ownkey.control.entitlements import first_entitlement, plan_terms
 from ownkey.control.ports import Actor, Clock, Directory, Sealer
 from ownkey.control.problems import Problem, ProblemCode, invalid, not_found, suggest
 from ownkey.domain.caps import parse_timezone
+from ownkey.domain.entitlements import standing
 from ownkey.domain.errors import Conflict
 from ownkey.domain.product import Payers, Product
 from ownkey.domain.scrub import looks_like_secret
@@ -85,17 +86,21 @@ class WorkspaceControl:
         return workspace
 
     async def find(self, reference: str) -> WorkspaceState:
-        """By id or by the host's external id; the platform's own is nobody's. Raises Problem(NOT_FOUND)."""
+        """By id or by the host's external id, entitled as it stands now; the platform's own is nobody's. Raises
+        Problem(NOT_FOUND)."""
         workspace = await self._store.load_workspace(reference)
         platform = await self._directory.load_platform()
         if workspace is None or (platform is not None and workspace.id == platform.id):
             raise not_found("workspace", reference, "here")
-        return workspace
+        return standing(workspace, self._clock.now_ms())
 
     async def list(self, after: str | None, limit: int) -> Sequence[WorkspaceState]:
         found = await self._store.load_workspaces(after=after, limit=limit)
         platform = await self._directory.load_platform()
-        return [workspace for workspace in found if platform is None or workspace.id != platform.id]
+        now = self._clock.now_ms()
+        return [
+            standing(workspace, now) for workspace in found if platform is None or workspace.id != platform.id
+        ]
 
     async def change(self, workspace: WorkspaceState, changes: Mapping[str, Any], actor: Actor) -> WorkspaceState:
         """`changes` holds only the fields that shall change. Raises Problem."""

@@ -129,8 +129,7 @@ def entitlement_of(addon: Addon) -> Entitlement:
         case AddonState.PAST_DUE:
             return Entitlement(EntitlementState.GRACE, addon.paid_until_ms, addon.grace_until_ms)
         case AddonState.LAPSED:
-            # Grace that is over is inactive at every call; how it came to be so stays readable.
-            return Entitlement(EntitlementState.GRACE, addon.paid_until_ms, addon.grace_until_ms)
+            return Entitlement(EntitlementState.INACTIVE, addon.paid_until_ms)
         case _:
             assert_never(addon.state)
 

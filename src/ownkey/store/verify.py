@@ -179,9 +179,9 @@ GROUP BY r.workspace_id, r.id HAVING sum(h.state = 'held') = 0
 _ENTITLEMENTS = """
 SELECT w.id AS workspace_id, w.entitlement, w.paid_until_ms, w.grace_until_ms,
   CASE a.state WHEN 'active' THEN 'active' WHEN 'cancelling' THEN 'cancelling'
-    WHEN 'past_due' THEN 'grace' WHEN 'lapsed' THEN 'grace' ELSE 'none' END,
+    WHEN 'past_due' THEN 'grace' WHEN 'lapsed' THEN 'inactive' ELSE 'none' END,
   CASE WHEN a.state IN ('active', 'cancelling', 'past_due', 'lapsed') THEN a.paid_until_ms END,
-  CASE WHEN a.state IN ('active', 'past_due', 'lapsed') THEN a.grace_until_ms END
+  CASE WHEN a.state IN ('active', 'past_due') THEN a.grace_until_ms END
 FROM workspace w LEFT JOIN addon a ON a.workspace_id = w.id
 WHERE w.entitlement_by = 'payments' AND w.status <> 'deleted'
 """
