@@ -74,8 +74,9 @@ def fsync_ms(folder: Path) -> float:
     return share(took, 0.99)
 
 
-def hold_latency() -> tuple[str, bool]:
-    """M18: holds at 200 a second on a file of this disk, from the request to the durable answer."""
+def hold_latency() -> tuple[str, bool | None]:
+    """M18: holds at 200 a second on a file of this disk, from the request to the durable answer. None: the disk was
+    slower than the goal supposes, so that it says nothing."""
     with tempfile.TemporaryDirectory(prefix="ownkey-goals-", dir=".") as folder:
         fsync = fsync_ms(Path(folder))
         took = asyncio.run(_paced_holds(Path(folder, "a.db")))
@@ -83,7 +84,7 @@ def hold_latency() -> tuple[str, bool]:
     return (
         f"p50 {p50:.2f} ms, p99 {p99:.2f} ms of {len(took)} holds at {PACE_PER_S}/s; "
         f"this disk's fsync p99 {fsync:.2f} ms",
-        p99 <= 2.0,
+        p99 <= 2.0 if p99 <= 2.0 or fsync <= 1.0 else None,
     )
 
 

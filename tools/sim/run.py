@@ -254,6 +254,8 @@ def _put_away(run: Run) -> None:
             with contextlib.suppress(sqlite3.Error):
                 deployment.node.kill()
     run.network.loop.dead = run.outside.dead = True
+    # What the dead left suspended hangs on the queue: it is freed here, where nobody hears its last words.
+    run.world.forget()
 
 
 __all__ = ["ACTOR", "STEPS", "Result", "Run", "run_seed"]

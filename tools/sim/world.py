@@ -43,6 +43,10 @@ class World:
         self._trace.update(line.encode() + b"\n")
         self.lines.append(line)
 
+    def forget(self) -> None:
+        """Nothing comes any more."""
+        self._queue.clear()
+
     @property
     def trace(self) -> str:
         return self._trace.hexdigest()[:32]
