@@ -240,6 +240,37 @@ async def test_enterprise_and_back(shop: Shop) -> None:
     assert later.entitlement is EntitlementState.GRACE
 
 
+async def test_a_page_that_was_open_when_the_plan_changed(shop: Shop) -> None:
+    """Enterprise closes it; if it was paid in that very moment, the subscription does not renew."""
+    workspace = await shop.house.workspace(plan="pro")
+    await shop.subscribe(workspace)
+    change = shop.house.desk.workspaces.change
+    await change(await shop.house.again(workspace), {"plan": "enterprise"}, ACTOR)
+    closed = shop.stripe.checkouts[shop.stripe.created[0]].status
+    other = await shop.house.workspace("Fast", plan="pro")
+    await shop.subscribe(other)
+    shop.stripe.pay(shop.stripe.created[1])
+    await change(await shop.house.again(other), {"plan": "enterprise"}, ACTOR)
+    await shop.deliver()
+    await shop.house.desk.payment_events.run()
+
+    assert closed == "expired"
+    assert await shop.entitlement(other) is EntitlementState.INCLUDED
+    assert [s.cancel_at_period_end for s in shop.stripe.subscriptions.values()] == [True]
+
+
+async def test_a_deleted_workspace_is_not_charged_any_more(shop: Shop) -> None:
+    """Also where Stripe did not answer at that moment."""
+    workspace, subscription = await shop.subscribed()
+    shop.stripe.down = True
+    await shop.house.desk.workspaces.delete(await shop.house.again(workspace), ACTOR)
+    shop.stripe.down = False
+    await shop.house.desk.payment_events.run()
+
+    assert shop.stripe.subscriptions[subscription].status == "canceled"
+    assert list(await shop.house.store.load_wishes(limit=10)) == []
+
+
 async def test_a_wish_waits_while_stripe_is_down(shop: Shop) -> None:
     """The plan changes at once; Stripe is told when it answers, under the key that was stored first."""
     workspace, subscription = await shop.subscribed()

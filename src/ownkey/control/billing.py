@@ -4,6 +4,7 @@ Whether something is paid, Stripe alone knows: the return page and a webhook ask
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -367,15 +368,28 @@ class BillingControl:
         return await self.show(workspace)
 
     async def leave_to_plan(self, workspace_id: str) -> None:
-        """The plan includes BYOK now: a card's subscription does not renew. Kept as a wish until Stripe agrees."""
+        """The plan includes BYOK now: a card's subscription does not renew, and an open page is closed. What Stripe
+        does not hear now is kept as a wish until it agrees."""
+        await self._stop(workspace_id, "cancel", (AddonState.ACTIVE, AddonState.PAST_DUE))
+
+    async def leave_for_good(self, workspace_id: str) -> None:
+        """The workspace is deleted: nobody may go on paying for it."""
+        await self._stop(workspace_id, "end", tuple(AddonState))
+
+    async def _stop(self, workspace_id: str, wish: str, states: Sequence[AddonState]) -> None:
         addon = await self._store.load_addon(workspace_id)
-        if addon is None or addon.rail is not Rail.CARD or addon.over or addon.state is AddonState.CANCELLING:
+        if addon is not None and addon.rail is Rail.CARD and not addon.over and addon.state in states:
+            saved = await self._store.save_wish(
+                workspace_id, self._clock.new_id("wish"), addon.subscription, wish, self._clock.now_ms()
+            )
+            if self._payments is not None:
+                await self._events.grant_wish(workspace_id, *saved, quietly=True)
+        if self._payments is None:
             return
-        wish = await self._store.save_wish(
-            workspace_id, self._clock.new_id("wish"), addon.subscription, "cancel", self._clock.now_ms()
-        )
-        if self._payments is not None:
-            await self._events.grant_wish(workspace_id, *wish, quietly=True)
+        for order in await self._store.load_orders(workspace_id):
+            if order.state is OrderState.OPEN and (order.purpose == "addon" or wish == "end"):
+                with suppress(PaymentsDown, PaymentsRefused):
+                    await self._events.book_checkout(await self._payments.end_checkout(order.checkout))
 
     async def _tell(self, payments: ports.Payments, workspace_id: str, subscription: str, wish: str) -> None:
         saved = await self._store.save_wish(

@@ -96,7 +96,7 @@ def make_desk(
     billing = BillingControl(store, payments, payment_events, clock, product)
     return Desk(
         product=product,
-        workspaces=WorkspaceControl(store, directory, sealer, clock, product, billing.leave_to_plan),
+        workspaces=WorkspaceControl(store, directory, sealer, clock, product, billing),
         members=MemberControl(store, clock),
         projects=ProjectControl(store, clock),
         tokens=TokenControl(store, clock, product),

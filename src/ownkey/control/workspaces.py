@@ -4,7 +4,7 @@ Switches that only make sense with credits are refused, in words, where the prod
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,6 +30,14 @@ class _Store(ports.Workspaces, ports.Credits, Protocol):
     """What this module needs of the store."""
 
 
+class AddonWatch(Protocol):
+    """Whoever sells the add-on, told of what ends its renewal."""
+
+    async def leave_to_plan(self, workspace_id: str) -> None: ...
+
+    async def leave_for_good(self, workspace_id: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class NewWorkspace:
     """What a host says about a new workspace. `external_id` "" means: the same as the id that we give."""
@@ -45,10 +53,9 @@ class WorkspaceControl:
 
     def __init__(
         self, store: _Store, directory: Directory, sealer: Sealer, clock: Clock, product: Product,
-        leave_to_plan: Callable[[str], Awaitable[None]] | None = None,
+        addon: AddonWatch | None = None,
     ) -> None:
-        """`leave_to_plan` is told of a workspace whose plan now includes what its add-on was bought for."""
-        self._leave_to_plan = leave_to_plan
+        self._addon = addon
         self._store = store
         self._directory = directory
         self._sealer = sealer
@@ -114,8 +121,8 @@ class WorkspaceControl:
         if changed is None:
             raise not_found("workspace", workspace.external_id, "here")
         if "plan" in checked:
-            if changed.entitlement is EntitlementState.INCLUDED and self._leave_to_plan is not None:
-                await self._leave_to_plan(changed.id)
+            if changed.entitlement is EntitlementState.INCLUDED and self._addon is not None:
+                await self._addon.leave_to_plan(changed.id)
             await self._grant_plan_credits(changed, actor)
         return changed
 
@@ -143,6 +150,8 @@ class WorkspaceControl:
 
     async def delete(self, workspace: WorkspaceState, actor: Actor) -> None:
         """Destroys the data key and every credential; receipts and ledger stay, as books must."""
+        if self._addon is not None:
+            await self._addon.leave_for_good(workspace.id)
         if not await self._store.delete_workspace(workspace.id, at_ms=self._clock.now_ms(), actor=actor):
             raise not_found("workspace", workspace.external_id, "here")
 

@@ -22,6 +22,7 @@ VERIFY_S = 300.0
 BILLING_S = 60.0
 PAYMENTS_S = 300.0
 RECONCILE_S = 86_400.0
+RECONCILE_AGAIN_S = 3_600.0
 PRICE_SYNC_S = 86_400.0
 PROBE_KEYS_S = 2.0
 LATE_COSTS_S = 2.0
@@ -148,13 +149,18 @@ def payments_job(payments: Payments, *, interval_s: float = PAYMENTS_S) -> Job:
     return Job("payments", interval_s, run)
 
 
-def reconcile_job(payments: Payments, *, interval_s: float = RECONCILE_S) -> Job:
-    """At start too: events were sent while no process listened."""
+def reconcile_job(payments: Payments, now_ms: NowMs, *, interval_s: float = RECONCILE_S) -> Job:
+    """At start too: events were sent while no process listened. A round that Stripe did not answer comes again within
+    the hour; one that went through is enough for a day."""
+    done_ms: list[int] = []
 
     async def run() -> None:
+        if done_ms and now_ms() - done_ms[-1] < interval_s * 1_000:
+            return
         await payments.reconcile()
+        done_ms[:] = [now_ms()]
 
-    return Job("reconcile", interval_s, run, at_once=True)
+    return Job("reconcile", min(interval_s, RECONCILE_AGAIN_S), run, at_once=True)
 
 
 def probe_keys_job(keys: Keys, *, interval_s: float = PROBE_KEYS_S) -> Job:

@@ -41,6 +41,10 @@ ON CONFLICT(workspace_id) DO UPDATE SET rail = excluded.rail, state = excluded.s
   grace_ms = excluded.grace_ms, subscription = excluded.subscription, customer = excluded.customer,
   over = excluded.over
 """
+_WISH_CANCEL = """
+INSERT INTO subscription_wish(workspace_id, id, subscription, wish, at_ms) VALUES (?, ?, ?, 'cancel', ?)
+ON CONFLICT DO NOTHING
+"""
 _TRIED = "UPDATE addon SET tried_at_ms = ? WHERE workspace_id = ?"
 _PRESENT = """
 SELECT w.entitlement, w.paid_until_ms, w.grace_until_ms, w.entitlement_by FROM workspace w
@@ -121,6 +125,10 @@ def _follow(conn: Connection, addon: Addon, at_ms: int, actor: Actor) -> None:
         return
     present = Entitlement(EntitlementState(found[0]), found[1], found[2])
     wanted = with_addon(present, found[3] == "operator", addon, at_ms)
+    if present.state is EntitlementState.INCLUDED and addon.rail is Rail.CARD and addon.state is AddonState.ACTIVE:
+        # A page that was open when the plan changed was paid all the same: it shall not renew.
+        wish = f"included:{addon.subscription}:{addon.paid_until_ms}"
+        conn.execute(_WISH_CANCEL, (addon.workspace_id, wish, addon.subscription, at_ms))
     by = "payments" if wanted is not present else found[3]
     set_entitlement(conn, addon.workspace_id, wanted, by, at_ms, actor)
 
