@@ -144,7 +144,7 @@ class Story:
         network.emulator.faults.rules.clear()
         self._restart_at = {deployment.name: 0.0 for deployment in self.run.deployments}
         self.world.note("the end begins")
-        for _ in range(60):
+        for _ in range(240):  # a wall clock may have been an hour ahead, and what it put off waits for the next one
             self._revive()
             for deployment in self.run.deployments:
                 if deployment.node is not None:
