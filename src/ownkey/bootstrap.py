@@ -306,7 +306,8 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
         connect=settings.connect, payments=payments,
         channels={EMAIL: "" if mailer else NO_MAIL, EVENT: "" if sender else NO_EVENTS},
     )
-    scheduler.add(*([payments_job(desk.payment_events), reconcile_job(desk.payment_events, clock.now_ms)] if payments else []))
+    if payments is not None:
+        scheduler.add(payments_job(desk.payment_events), reconcile_job(desk.payment_events, clock.now_ms))
     manage = manage_app(desk, authentication, store, clock)
 
     async def ready() -> str | None:

@@ -43,7 +43,8 @@ BODIES: dict[str, Any] = {
     "put_platform_credential": {"key": KEYS["openrouter"]}, "test_platform_credential": {"key": KEYS["openrouter"]},
     "start_connect": {}, "finish_connect": {"state": "A" * 43, "code": "c"},
     "start_platform_connect": {}, "finish_platform_connect": {"state": "A" * 43, "code": "c"},
-    "subscribe": {}, "manage_billing": {}, "top_up": {"pack": "small"}, "put_feature": {"on": True}, "put_cap": {"cap_usd": "5"}, "grant_credits": {"amount_credits": 1},
+    "subscribe": {}, "manage_billing": {}, "top_up": {"pack": "small"},
+    "put_feature": {"on": True}, "put_cap": {"cap_usd": "5"}, "grant_credits": {"amount_credits": 1},
     "put_prices": {"overrides": [{"provider": "openai", "model": "m", "usd_per_million": {"input": "1"}}]},
 }
 PATHS = {"member": "u1", "project": "p1", "token": "tok_x", "provider": "openrouter", "task": "draft_reply",

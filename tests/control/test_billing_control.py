@@ -448,3 +448,78 @@ async def test_nothing_is_sold_where_nothing_is_configured(tmp_path: Path) -> No
 
     assert view.state is BillingState.HOST_MANAGED
     assert refused.value.code is ProblemCode.BILLING_OFF
+
+
+async def test_a_crash_between_stripes_page_and_our_note_of_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order and its Idempotency-Key were written first: the next click finds the same page."""
+    workspace = await shop.house.workspace()
+    with monkeypatch.context() as broken:
+        async def crash(*_: Any) -> None:
+            raise RuntimeError("the process died")
+
+        broken.setattr(shop.house.store, "note_checkout", crash)
+        with pytest.raises(RuntimeError):
+            await shop.subscribe(workspace)
+    step = await shop.subscribe(workspace)
+
+    assert len(shop.stripe.created) == 1
+    assert step.url == f"https://pay.test/{shop.stripe.created[0]}"
+
+
+async def test_an_order_that_stripe_never_heard_of_is_given_up_after_a_day(shop: Shop) -> None:
+    workspace = await shop.house.workspace()
+    shop.stripe.down = True
+    with pytest.raises(Problem):
+        await shop.subscribe(workspace)
+    shop.stripe.down = False
+    shop.pass_days(2)
+    await shop.billing.reconcile()
+    orders = await shop.house.store.load_orders(workspace.id)
+
+    assert [order.state.value for order in orders] == ["expired"]
+    assert (await shop.subscribe(workspace)).url is not None
+
+
+async def test_the_add_on_for_credits(tmp_path: Path) -> None:
+    """The credits rail from the first refusal to the end; nothing of it needs Stripe."""
+    billing = '[billing]\nrail = "credits"\naddon_credits = 500\n'
+    async with open_house(tmp_path, "app-builder", extra=billing) as house:
+        workspace = await house.workspace(plan="pro")
+        control = house.desk.billing
+        with pytest.raises(Problem) as short:
+            await control.subscribe(workspace, "", ACTOR)
+        await house.desk.credits.grant(workspace, 700, "promo", None, None, ACTOR)
+        bought = await control.subscribe(workspace, "", ACTOR)
+        again = await control.subscribe(workspace, "", ACTOR)
+        wallet = await house.store.load_wallet(workspace.id)
+        cancelled = await control.cancel(workspace, ACTOR)
+        kept = await control.subscribe(workspace, "", ACTOR)
+        with pytest.raises(Problem) as no_card:
+            await control.manage(workspace, "")
+        findings = list(await house.store.verify(house.clock.at_ms))
+
+    assert (short.value.code, short.value.flow) == (ProblemCode.NOT_ENOUGH_CREDITS, "credits")
+    assert (bought.url, bought.view.state, bought.view.price_credits) == (None, BillingState.ACTIVE, 500)
+    assert "500 credits a month" in bought.view.sentence
+    assert again.view.state is kept.view.state is BillingState.ACTIVE
+    assert wallet.balance_credits == 200
+    assert cancelled.state is BillingState.CANCELLING
+    assert no_card.value.code is ProblemCode.BILLING_OFF
+    assert findings == []
+
+
+async def test_always_on_does_not_stop_the_fee_and_the_fee_is_no_ai_call(tmp_path: Path) -> None:
+    """Money, section 8: the add-on's fee may take credits while Always use this key is on; calls may not."""
+    billing = '[billing]\nrail = "credits"\naddon_credits = 500\n'
+    async with open_house(tmp_path, "app-builder", extra=billing) as house:
+        workspace = await house.with_key(plan="pro")
+        await house.desk.credits.grant(workspace, 1_100, "promo", None, None, ACTOR)
+        await house.desk.billing.subscribe(workspace, "", ACTOR)
+        await house.desk.workspaces.change(await house.again(workspace), {"always_use_key": True}, ACTOR)
+        house.clock.pass_s(31 * 86_400)
+        await house.store.renew_addons(house.clock.at_ms)
+        wallet = await house.store.load_wallet(workspace.id)
+        findings = list(await house.store.verify(house.clock.at_ms))
+
+    assert wallet.balance_credits == 100
+    assert findings == []

@@ -288,7 +288,8 @@ async def test_one_open_order_for_the_same_thing(buyer: Buyer) -> None:
     with pytest.raises(StoreError):
         await buyer.store.writer.submit(lambda conn: conn.execute(
             "INSERT INTO payment_order(workspace_id, id, purpose, rail, amount_cents, currency, credits, state,"
-            " return_url, customer, created_at_ms) VALUES (?, 'order_c', 'addon', 'card', 1, 'usd', 0, 'new', '', '', 1)",
+            " return_url, customer, created_at_ms)"
+            " VALUES (?, 'order_c', 'addon', 'card', 1, 'usd', 0, 'new', '', '', 1)",
             (buyer.id,),
         ).rowcount)
 
