@@ -8,7 +8,7 @@ JOBS ?= 2
 PRESET ?= support-desk
 DEMO_FLAGS := $(if $(filter 1,$(ONCE)),--once)
 
-.PHONY: help setup demo test check bench fidelity faults crash lock clean
+.PHONY: help setup demo test check bench fidelity faults crash lock clean sim chaos seeded-bugs goals
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -46,6 +46,18 @@ faults: setup  ## Every way a provider fails, in every dialect and mode; writes 
 
 crash: setup  ## kill -9 in the middle of calls, many times
 	$(BIN)/python -m pytest tests/system/test_crash.py --crash-rounds=60
+
+sim: setup  ## Simulated worlds judged by the bill book; SEED=7 repeats one, SEEDS=500 plays many, STEPS=80
+	$(BIN)/python -m tools.sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),1) --steps $(or $(STEPS),80) --jobs $(JOBS)
+
+chaos: setup  ## kill -9 of a real server at named points and at random, ROUNDS=33 times
+	$(BIN)/python -m tools.chaos --rounds $(or $(ROUNDS),33) --seed $(or $(SEED),1)
+
+seeded-bugs: setup  ## Plants plausible mistakes one by one into a copy; each must be caught
+	$(BIN)/python -m tools.seeded_bugs --jobs $(JOBS)
+
+goals: setup  ## Measures the goals of the money's contract; writes docs/goals.md (a quarter of an hour)
+	$(BIN)/python -m tools.goals
 
 lock: setup  ## Re-pin the requirements with hashes
 	cd requirements && ../$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o runtime.txt runtime.in

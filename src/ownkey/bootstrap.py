@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import uvicorn
@@ -27,9 +28,11 @@ from ownkey.api.dataplane import DataPlane, DataPlaneApp, DataPlaneLimits
 from ownkey.api.manage import manage_app
 from ownkey.api.openrouter_surface import OpenRouterSurface
 from ownkey.api.statuses import STATUSES
+from ownkey.api.stripe_door import StripeDoor
 from ownkey.control.desk import make_desk
 from ownkey.control.health import HealthKeeper
 from ownkey.control.late_costs import LateCosts
+from ownkey.control.notices import EMAIL, EVENT, NO_EVENTS, NO_MAIL, EventDelivery, MailDelivery
 from ownkey.control.price_refresh import ModelPriceRefresh
 from ownkey.control.price_sync import sync_prices
 from ownkey.control.probes import AuthProber
@@ -47,16 +50,23 @@ from ownkey.gateway.codecs import Provider
 from ownkey.gateway.complete import Gateway, House
 from ownkey.gateway.explain import Explainer
 from ownkey.jobs.rounds import (
+    billing_job,
+    calendar_job,
+    deliver_job,
     expire_credits_job,
     expire_holds_job,
     forget_answers_job,
     forget_connects_job,
     late_costs_job,
+    payments_job,
     price_sync_job,
     probe_keys_job,
+    reconcile_job,
     verify_job,
 )
 from ownkey.jobs.scheduler import Scheduler
+from ownkey.notify.events import EventSender, read_secret
+from ownkey.notify.smtp import SmtpMailer
 from ownkey.providers.anthropic import AnthropicProvider
 from ownkey.providers.catalogue import PublicCatalogue
 from ownkey.providers.egress import parse_origin
@@ -66,10 +76,14 @@ from ownkey.providers.openrouter import OpenRouterProvider
 from ownkey.providers.prices import ListedPrices
 from ownkey.providers.upstream import Upstream
 from ownkey.settings.product import Settings
+from ownkey.store.failpoints import load_failpoint
 from ownkey.store.sqlite import SQLiteStore
 from ownkey.vault.envelope import Vault
 from ownkey.vault.keyset import Keyset, load_keyset
 from ownkey.vault.process import harden_process
+
+if TYPE_CHECKING:
+    from ownkey.payments.stripe_payments import StripePayments
 
 logger = logging.getLogger("ownkey")
 
@@ -150,6 +164,7 @@ class BuiltApp:
     _refresh: ModelPriceRefresh
     _store: SQLiteStore
     _upstream: Upstream
+    _payments: "StripePayments | None" = None
 
     async def aclose(self) -> None:
         """Stop the jobs, settle what is in flight, close the sockets, commit what waits."""
@@ -158,6 +173,8 @@ class BuiltApp:
         await self._keeper.stop()
         await self._refresh.stop()
         await self._upstream.aclose()
+        if self._payments is not None:
+            await self._payments.aclose()
         await self._store.close()
 
 
@@ -174,9 +191,10 @@ async def build_app(settings: Settings, environ: MutableMapping[str, str]) -> Bu
     keyset = load_keyset(environ)
     clock = SystemClock()
     settings.server.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    failpoint = load_failpoint(environ)
     store = SQLiteStore.open(
         settings.server.data_dir / DATABASE_NAME, clock_ms=clock.now_ms, boot_id=clock.new_id("boot"),
-        audit_key=open_audit_key(settings.server.data_dir, keyset),
+        audit_key=open_audit_key(settings.server.data_dir, keyset), **({} if failpoint is None else failpoint.hooks()),
     )
     try:
         keyset.require(store.kek_ids())
@@ -234,7 +252,14 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
     prober = AuthProber(upstream, providers, origins, clock)
     keeper = HealthKeeper(store, opener, prober, clock)
     refresh = ModelPriceRefresh(listed, store, clock)
+    await store.save_minimums({name: plan.minimum_balance_credits for name, plan in product.plans.items()})
+    mailer, sender = make_channels(settings, store.instance_id, upstream)
+    payments = make_payments(settings, store.instance_id)
     scheduler = Scheduler([
+        calendar_job(store, clock.now_ms),
+        deliver_job(EMAIL, MailDelivery(store, mailer, clock, product)),
+        deliver_job(EVENT, EventDelivery(store, sender, clock, product)),
+        billing_job(store, clock.now_ms),
         expire_holds_job(store, clock.now_ms),
         expire_credits_job(store, clock.now_ms),
         forget_answers_job(store, clock.now_ms),
@@ -278,19 +303,68 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
     desk = make_desk(
         store=store, directory=directory, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
         opener=opener, upstream=upstream, providers=providers, origins=origins, clock=clock, product=product,
-        connect=settings.connect,
+        connect=settings.connect, payments=payments,
+        channels={EMAIL: "" if mailer else NO_MAIL, EVENT: "" if sender else NO_EVENTS},
     )
+    if payments is not None:
+        scheduler.add(payments_job(desk.payment_events), reconcile_job(desk.payment_events, clock.now_ms))
     manage = manage_app(desk, authentication, store, clock)
 
     async def ready() -> str | None:
         return None if await store.check_writable() else "the database cannot be written"
 
     door = FrontDoor(
-        data_plane=calls, manage=manage, connect=ConnectDoor(desk.connect, product), ready=ready,
+        data_plane=calls, manage=manage, connect=ConnectDoor(desk.connect, product),
+        stripe=StripeDoor(desk.payment_events), ready=ready,
         allowed_hosts=settings.server.allowed_hosts,
         header_fields=limits.header_fields, header_bytes=limits.header_bytes,
     )
-    return BuiltApp(door, operator_token, scheduler, calls, keeper, refresh, store, upstream)
+    return BuiltApp(door, operator_token, scheduler, calls, keeper, refresh, store, upstream, payments)
+
+
+def make_channels(
+    settings: Settings, instance: str, upstream: Upstream
+) -> tuple[SmtpMailer | None, EventSender | None]:
+    """The ways out for notices; None where one is not configured, or lacks its secret (`serve` refuses that)."""
+    mail, events = settings.mail, settings.events
+    mailer = sender = None
+    if mail is not None and not mail.problem:
+        mailer = SmtpMailer(
+            host=mail.host, port=mail.port, tls=mail.tls, user=mail.user, password=mail.password, sender=mail.sender,
+            instance=instance,
+        )
+    if events is not None and not events.problem:
+        sender = EventSender(
+            upstream, parse_origin(events.url), [read_secret(text) for text in events.secrets], instance=instance
+        )
+    return mailer, sender
+
+
+def make_payments(settings: Settings, instance: str) -> "StripePayments | None":
+    """None where nothing is paid by card, or Stripe's secrets are missing (`serve` refuses that)."""
+    rules, secrets = settings.product.billing, settings.stripe
+    if not rules.uses_stripe or secrets.problem:
+        return None
+    # Stripe's library is large: a product that sells nothing by card does not load it.
+    from ownkey.payments.stripe_payments import StripePayments
+
+    return StripePayments(
+        api_key=secrets.key, secrets=secrets.webhook_secrets, instance=instance, api_url=rules.api_url,
+        account=rules.account, product_name=rules.product_name, price_id=rules.price_id,
+    )
+
+
+def check_payments(settings: Settings) -> None:
+    """Payments without a proper secret would believe anybody. Raises ValueError with its sentence."""
+    if settings.stripe.problem:
+        raise ValueError(settings.stripe.problem)
+
+
+def check_channels(settings: Settings) -> None:
+    """A channel that is configured by half would swallow messages. Raises ValueError with its sentence."""
+    for channel in (settings.mail, settings.events):
+        if channel is not None and channel.problem:
+            raise ValueError(channel.problem)
 
 
 def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
@@ -298,6 +372,8 @@ def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("ownkey").setLevel(logging.INFO)
     harden_process()
+    check_channels(settings)
+    check_payments(settings)
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(_serve(settings, environ))
 
@@ -337,6 +413,8 @@ async def _serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
             built.scheduler.start()
             url = _announce(server, run_file, built.operator_token)
             logger.info("ownkey %s serves %s at %s", __version__, settings.product.name, url)
+            if settings.mail is None:
+                logger.warning("ownkey: no [mail] is configured, so nobody is e-mailed about caps, keys and payments")
         await serving
     finally:
         with contextlib.suppress(FileNotFoundError):

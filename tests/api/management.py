@@ -73,9 +73,10 @@ class Management:
 
 @contextlib.asynccontextmanager
 async def open_management(
-    folder: Path, preset: str = "support-desk", pace: PaceLimits | None = None
+    folder: Path, preset: str = "support-desk", pace: PaceLimits | None = None, **more: Any
 ) -> AsyncIterator[Management]:
-    async with open_house(folder, preset, pace) as house:
+    """`more` goes to the house: payments, a longer configuration."""
+    async with open_house(folder, preset, pace, **more) as house:
         doors = Doors(house)
         app = manage_app(house.desk, BearerAuthentication(doors, house.clock), house.store, house.clock)
         own = await house.workspace("Own", external_id="own")

@@ -27,6 +27,7 @@ cap, threshold, zone                                                        | ma
 receipts, usage                                                             | read   | read | read
 credit balance and ledger                                                   | read   | -    | read
 add-on                                                                      | read   | -    | read comp
+paying: payment pages, cancelling, buying credits                           | manage | -    | read
 audit log                                                                   | read   | -    | read
 export all, delete workspace                                                | manage | -    | -
 workspace tokens                                                            | manage | -    | read revoke
@@ -42,11 +43,12 @@ BODIES: dict[str, Any] = {
     "put_platform_credential": {"key": KEYS["openrouter"]}, "test_platform_credential": {"key": KEYS["openrouter"]},
     "start_connect": {}, "finish_connect": {"state": "A" * 43, "code": "c"},
     "start_platform_connect": {}, "finish_platform_connect": {"state": "A" * 43, "code": "c"},
+    "subscribe": {}, "manage_billing": {}, "top_up": {"pack": "small"},
     "put_feature": {"on": True}, "put_cap": {"cap_usd": "5"}, "grant_credits": {"amount_credits": 1},
     "put_prices": {"overrides": [{"provider": "openai", "model": "m", "usd_per_million": {"input": "1"}}]},
 }
 PATHS = {"member": "u1", "project": "p1", "token": "tok_x", "provider": "openrouter", "task": "draft_reply",
-         "receipt": "rcpt_x", "conversation": "c1"}
+         "receipt": "rcpt_x", "row": "1", "conversation": "c1", "event": "evt_1"}
 
 
 def fill(route: ManageRoute, workspace: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from ownkey.control.desk import Desk, make_desk
 from ownkey.control.health import HealthKeeper
 from ownkey.control.pace import KeyTestPace, PaceLimits
+from ownkey.control.ports import Payments
 from ownkey.control.probes import AuthProber
 from ownkey.control.workspaces import NewWorkspace
 from ownkey.domain.connect import ConnectRules
@@ -185,7 +186,7 @@ def product_of(folder: Path, preset: str, extra: str = "") -> tuple[Product, Map
 @contextlib.asynccontextmanager
 async def open_house(
     folder: Path, preset: str = "support-desk", pace: PaceLimits | None = None, extra: str = "",
-    rules: ConnectRules = RULES,
+    rules: ConnectRules = RULES, payments: Payments | None = None,
 ) -> AsyncIterator[House]:
     product, urls = product_of(folder, preset, extra)
     clock, upstream = HandClock(), FakeUpstream()
@@ -208,8 +209,10 @@ async def open_house(
             store=store, directory=store, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
             opener=opener, upstream=upstream,
             providers=providers, origins=origins, clock=clock, product=product,
-            connect=rules, pace=KeyTestPace(pace or PaceLimits(per_minute=1_000, per_day=1_000, keys_per_day=1_000,
-                                                address_per_minute=1_000)),
+            connect=rules, payments=payments,
+            pace=KeyTestPace(pace or PaceLimits(
+                per_minute=1_000, per_day=1_000, keys_per_day=1_000, address_per_minute=1_000
+            )),
         )
         yield House(product, store, clock, upstream, opener, desk, folder, keeper)
         await keeper.stop()

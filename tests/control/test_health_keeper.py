@@ -43,9 +43,10 @@ async def key_of(house: House, workspace: WorkspaceState, provider: str = "openr
 
 
 async def notices(house: House, workspace: WorkspaceState) -> dict[str, int]:
-    """E-mails by kind."""
+    """E-mails about keys' health, by kind."""
     rows = await house.store.load_outbox(workspace.id, limit=500)
-    return dict(Counter(row["kind"] for row in rows if row["channel"] == "email"))
+    told = [row["kind"] for row in rows if row["channel"] == "email"]
+    return dict(Counter(kind for kind in told if kind.startswith("credential_")))
 
 
 async def settle(house: House) -> None:

@@ -279,7 +279,7 @@ async def test_a_key_that_opens_again_needs_no_new_paste(house: House) -> None:
     assert (await run(house, workspace, None)).outcome is Outcome.WORKS
     assert not (await house.again(workspace)).credentials["openrouter"].undecryptable
     kinds = [r["kind"] for r in await house.store.load_outbox(workspace.id, limit=9) if r["channel"] == "email"]
-    assert sorted(kinds) == ["credential_recovered", "credential_unhealthy"]
+    assert sorted(kinds) == ["credential_recovered", "credential_unhealthy", "payer_changed"]
 
 
 async def test_the_audit_log_has_the_fingerprint_and_not_the_key(house: House) -> None:

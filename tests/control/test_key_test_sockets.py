@@ -349,7 +349,7 @@ async def test_the_test_of_a_saved_key_decides_its_health(bench: Bench) -> None:
     restored = (await bench.desk.workspaces.find(workspace.id)).credentials["anthropic"]
     kinds = [row["kind"] for row in await bench.store.load_outbox(workspace.id, limit=50) if row["channel"] == "email"]
     assert (marked.health, restored.health) == (Health.REJECTED, Health.OK)
-    assert sorted(kinds) == ["credential_recovered", "credential_unhealthy"]
+    assert sorted(k for k in kinds if k.startswith("credential_")) == ["credential_recovered", "credential_unhealthy"]
 
 
 async def test_a_free_check_alone_restores_no_money(bench: Bench) -> None:

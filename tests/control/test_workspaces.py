@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from tests.control.house import ACTOR, House, open_house
 
-from ownkey.control.entitlements import entitlement_after_plan_change, first_entitlement
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.control.tokens import NewToken
 from ownkey.domain.entitlements import standing
@@ -85,15 +84,17 @@ async def test_leaving_enterprise_begins_the_days_of_grace(builder_house: House)
     assert back.entitlement is EntitlementState.INCLUDED
 
 
-def test_changing_between_plans_with_the_add_on_changes_no_entitlement(tmp_path: Path) -> None:
-    """Whoever has paid keeps what was paid for."""
-    from tests.control.house import product_of
-
-    product, _ = product_of(tmp_path, "app-builder")
-    addons = [p.name for p in product.plans.values() if p.byok == "addon"]
+async def test_changing_between_plans_with_the_add_on_changes_no_entitlement(builder_house: House) -> None:
+    """Whoever has paid keeps what was paid for, and whoever has not gets nothing."""
+    workspaces = builder_house.desk.workspaces
+    addons = [p.name for p in builder_house.product.plans.values() if p.byok == "addon"]
+    workspace = await builder_house.workspace(plan=addons[0])
     for state in (EntitlementState.ACTIVE, EntitlementState.NONE, EntitlementState.INACTIVE):
-        assert entitlement_after_plan_change(product, state, addons[0], addons[-1]) is state
-    assert first_entitlement(product, addons[0]) is EntitlementState.NONE
+        workspace = await workspaces.set_entitlement(workspace, state, ACTOR)
+        for plan in (addons[-1], addons[0]):
+            workspace = await workspaces.change(workspace, {"plan": plan}, ACTOR)
+
+            assert workspace.entitlement is state
 
 
 async def test_switches_of_credits_do_not_exist_without_credits(desk_house: House) -> None:

@@ -13,11 +13,13 @@ from ownkey.domain.caps import (
     PauseReason,
     Period,
     PeriodRow,
+    Projection,
     decide_refusal,
     due_thresholds,
     is_reached,
     parse_timezone,
     plan_period,
+    project,
 )
 
 HOUR = 3_600_000
@@ -165,3 +167,24 @@ def test_a_cap_of_zero_is_always_reached_and_no_cap_never() -> None:
 ])
 def test_alerts_are_due_exactly_at_their_thresholds(state: PeriodRow, due: tuple[int, ...]) -> None:
     assert due_thresholds(state) == due
+
+
+DAY = 24 * 3_600_000
+JUNE = Period("2026-06", 0, 30 * DAY, "UTC")
+
+
+@pytest.mark.parametrize(
+    ("day", "spent", "cap", "expected"),
+    [
+        (0, 0, 100, None), (0.99, 50, 100, None),
+        (15, 50, None, Projection(100, None)), (15, 49, 100, Projection(98, None)),
+        (15, 50, 100, Projection(100, 30 * DAY)), (10, 50, 100, Projection(150, 20 * DAY)),
+        (10, 100, 100, Projection(300, None)), (10, 0, 100, Projection(0, None)), (10, 7, 0, Projection(21, None)),
+        (45, 50, 100, Projection(50, None)), (9, 1, 3, Projection(4, 27 * DAY)),
+    ],
+)
+def test_a_month_is_projected_from_its_pace(
+    day: float, spent: int, cap: int | None, expected: Projection | None
+) -> None:
+    """T21, T25: the rest of the month like what was until now, rounded up; nothing is said in the first day."""
+    assert project(JUNE, spent, cap, int(day * DAY)) == expected

@@ -10,7 +10,7 @@ from ownkey.control.ports import Finding
 from ownkey.control.price_sync import sync_prices
 from ownkey.domain.failures import UpstreamError
 from ownkey.domain.pricing import CONFIGURED, OPERATOR, ModelPrice, PriceBook, PriceList, Rate
-from ownkey.jobs.rounds import expire_holds_job, price_sync_job, verify_job
+from ownkey.jobs.rounds import billing_job, expire_holds_job, price_sync_job, reconcile_job, verify_job
 
 NOW_MS = 1_795_305_600_000  # 2026-11-22
 
@@ -186,3 +186,50 @@ async def test_clean_books_are_quiet(caplog: pytest.LogCaptureFixture) -> None:
         await verify_job(Checks([]), lambda: NOW_MS).run()
 
     assert caplog.records == []
+
+
+async def test_a_reconciliation_that_failed_comes_again_within_the_hour() -> None:
+    """Once a day is enough for one that went through."""
+    now = [NOW_MS]
+    asked: list[int] = []
+
+    class Payments:
+        down = True
+
+        async def run(self) -> None:
+            raise AssertionError("the other round")
+
+        async def reconcile(self) -> None:
+            asked.append(now[0])
+            if self.down:
+                raise ConnectionError
+
+    payments = Payments()
+    job = reconcile_job(payments, lambda: now[0])
+    with pytest.raises(ConnectionError):
+        await job.run()
+    payments.down = False
+    for _ in range(25):
+        now[0] += 3_600_000
+        await job.run()
+
+    assert (job.interval_s, job.at_once) == (3_600.0, True)
+    assert asked == [NOW_MS, NOW_MS + 3_600_000, NOW_MS + 25 * 3_600_000]
+
+
+async def test_a_plans_credits_arrive_before_they_are_needed() -> None:
+    """The cycle's credits first, then the add-on that they may pay."""
+    done: list[tuple[str, int]] = []
+
+    class Books:
+        async def renew_addons(self, at_ms: int) -> None:
+            done.append(("renew", at_ms))
+
+        async def run_cycles(self, at_ms: int) -> None:
+            done.append(("cycles", at_ms))
+
+    job = billing_job(Books(), lambda: NOW_MS)
+    await job.run()
+
+    assert job.at_once
+    assert done == [("cycles", NOW_MS), ("renew", NOW_MS)]

@@ -15,11 +15,24 @@ FOLDER = Path(ownkey.store.__file__).parent
 
 NO_TENANT = {
     "instance", "alembic_version", "sqlite_master", "price_version", "price_model", "price", "overage_flag",
-    "idempotency", "json_each",
+    "idempotency", "json_each", "plan_minimum",
 }
 """Tables of the deployment: they have no workspace, or (idempotency) the principal's scope names it."""
 
 EXCEPTIONS = {
+    "addons._COLUMNS": "the first half of a statement that ends with its workspace",
+    "addons._DUE": "the job that renews add-ons serves all workspaces",
+    "addons._CYCLES_DUE": "the job that grants cycles' credits serves all workspaces",
+    "payment_rows.ORDER_COLUMNS": "the first half of statements; an order's id finds its workspace",
+    "payment_rows._PAYMENT": "finds the workspace by Stripe's own id of a payment, which is unique",
+    "payments._CARD_ADDONS": "the round that asks Stripe serves all workspaces",
+    "payments._WISHES": "the round that tells Stripe serves all workspaces",
+    "payments._EVENT": "an event is the deployment's; it names the workspace that it touched",
+    "payments._ONE_EVENT": "an event is the deployment's",
+    "payments._AGAIN": "an event is the deployment's",
+    "payments._INBOX": "the operators' view of Stripe's events",
+    "payments._FAILED": "the round that retries serves all workspaces",
+    "payments._COUNTS": "the operators' view of Stripe's events",
     "workspaces._KEK_IDS": "asks which master keys the whole deployment needs",
     "workspaces._PLATFORM": "finds the one workspace that is the platform's",
     "workspaces._PAGE": "the operators' list of all workspaces",
@@ -32,14 +45,22 @@ EXCEPTIONS = {
     "late_costs._PLATFORM_KEY": "finds the key of the one workspace that is the platform's",
     "late_costs._DUE": "the job that asks for lost costs serves all workspaces",
     "connects._FORGET": "the job that forgets serves all workspaces",
-    "caps._OUTBOX_ALL": "the operators' view of the outbox",
-    "caps._OUTBOX_DUE": "the job that sends serves all workspaces",
+    "outbox._COLUMNS": "the first half of statements that end with their workspace, or of the operators' view",
+    "outbox._PAGE_ALL": "the operators' view of the outbox",
+    "outbox._DUE": "the job that sends serves all workspaces",
+    "outbox._RELEASE": "a start serves all workspaces",
+    "outbox._SKIP_ALL": "the job that finds no channel serves all workspaces",
+    "outbox._ANY_WAITING": "the job that finds no channel serves all workspaces",
+    "outbox._RETRY": "by the primary key that an operator was shown",
+    "outbox._ONE": "by the primary key that an operator was shown",
+    "outbox._COUNTS": "the operators' view of the outbox",
+    "notices._GRACE": "the job that watches grace serves all workspaces",
+    "periods.PAUSED_AND_OVER": "the job that begins months serves all workspaces",
     "credentials._DUE": "the job that probes keys serves all workspaces",
     "credits._EXPIRED": "the job that expires lots serves all workspaces",
     "recovery._OPEN_CALLS": "a start, and the job that expires holds, serve all workspaces",
     "credentials._COLUMNS": "the first half of statements that end with their workspace",
     "workspaces._SELECT": "the first half of statements that end with their workspace",
-    "caps._OUTBOX_RESULT": "by the primary key that the job was given",
 }
 SCOPED = re.compile(
     r"workspace_id = (\?|:\w+)"  # the usual way

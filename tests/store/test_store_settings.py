@@ -107,7 +107,7 @@ async def test_members_belong_to_their_workspace(store: SQLiteStore) -> None:
     await store.save_member(ann, at_ms=NOV, actor=ACTOR)
     await store.save_member(replace(ann, role=Role.ADMIN), at_ms=NOV, actor=ACTOR)
 
-    assert await store.load_members(ws.id) == [replace(ann, role=Role.ADMIN)]
+    assert await store.load_members(ws.id) == [replace(ann, role=Role.ADMIN, muted=frozenset())]
     assert await store.load_members(other.id) == []
     assert not await store.delete_member(other.id, "m1", at_ms=NOV, actor=ACTOR)
     assert await store.delete_member(ws.id, "m1", at_ms=NOV, actor=ACTOR)
@@ -326,14 +326,15 @@ async def test_credits_expire_but_never_under_a_hold(store: SQLiteStore) -> None
 async def test_the_outbox_is_emptied_in_order_and_told_once(store: SQLiteStore) -> None:
     ws = await add_workspace(store)
     await store.save_cap(ws.id, 0, 100, at_ms=NOV, actor=ACTOR)
-    due = await store.load_due_outbox(NOV, limit=10)
-    assert [o["channel"] for o in due] == ["email", "event"]
-    await store.save_outbox_result(due[0]["id"], "sent", NOV)
-    await store.save_outbox_result(due[1]["id"], "waiting", NOV + 60_000)
+    (mail,) = await store.claim_outbox("email", NOV, NOV + 60_000, limit=10)
+    (event,) = await store.claim_outbox("event", NOV, NOV + 60_000, limit=10)
+    assert await store.save_outbox_result(mail, "sent", NOV, reason="", at_ms=NOV)
+    assert await store.save_outbox_result(event, "waiting", NOV + 60_000, reason="down", at_ms=NOV)
 
-    assert await store.load_due_outbox(NOV, limit=10) == []
-    (later,) = await store.load_due_outbox(NOV + 60_000, limit=10)
-    assert (later["channel"], later["attempts"]) == ("event", 1)
+    assert await store.claim_outbox("email", NOV + 99_000, NOV, limit=10) == []
+    assert await store.claim_outbox("event", NOV, NOV + 60_000, limit=10) == []
+    (later,) = await store.claim_outbox("event", NOV + 60_000, NOV + 120_000, limit=10)
+    assert later.attempts == 2
     assert len(await store.load_outbox(None, limit=10)) == 2
 
 

@@ -1,5 +1,5 @@
-"""The front door: sends a request to the data plane, the management API, the browser's way back from OpenRouter or the
-health checks, and to nothing else.
+"""The front door: sends a request to the data plane, the management API, the browser's way back from OpenRouter, the
+door of Stripe's events or the health checks, and to nothing else.
 """
 
 import logging
@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 import msgspec
 
 from ownkey.api.http import Message, Receive, Scope, Send
+from ownkey.api.stripe_door import PATH as STRIPE_PATH
 
 logger = logging.getLogger("ownkey")
 
@@ -22,7 +23,7 @@ class FrontDoor:
     """`ready` returns None, or why this process cannot serve now. `allowed_hosts` empty: any Host header."""
 
     def __init__(
-        self, *, data_plane: App, manage: App, connect: App, ready: Ready, allowed_hosts: Collection[str],
+        self, *, data_plane: App, manage: App, connect: App, stripe: App, ready: Ready, allowed_hosts: Collection[str],
         header_fields: int = MAX_HEADER_FIELDS, header_bytes: int = MAX_HEADER_BYTES,
     ) -> None:
         self._header_fields = header_fields
@@ -30,6 +31,7 @@ class FrontDoor:
         self._data_plane = data_plane
         self._manage = manage
         self._connect = connect
+        self._stripe = stripe
         self._ready = ready
         self._allowed = frozenset(host.lower() for host in allowed_hosts)
 
@@ -69,6 +71,8 @@ class FrontDoor:
         elif path == "/readyz":
             why_not = await self._ready()
             await _plain(send, 200 if why_not is None else 503, {"status": why_not or "ready"})
+        elif path == STRIPE_PATH:
+            await self._stripe(scope, receive, send)
         elif path.startswith("/manage/"):
             await self._manage(scope, receive, send)
         elif path.startswith("/connect/"):

@@ -24,6 +24,7 @@ class Subject(StrEnum):
     RECEIPTS = "receipts, usage"
     CREDITS = "credit balance and ledger"
     ADDON = "add-on"
+    PAYING = "paying: payment pages, cancelling, buying credits"
     AUDIT = "audit log"
     WHOLE_WORKSPACE = "export all, delete workspace"
     WORKSPACE_TOKENS = "workspace tokens"
@@ -55,6 +56,8 @@ GRANTS: Mapping[Subject, Mapping[TokenKind, frozenset[Right]]] = {
     Subject.RECEIPTS: {SERVICE: _READ, WORKSPACE: _READ, OPERATOR: _READ},
     Subject.CREDITS: {SERVICE: _READ, WORKSPACE: _NONE, OPERATOR: _READ},
     Subject.ADDON: {SERVICE: _READ, WORKSPACE: _NONE, OPERATOR: frozenset({Right.READ, Right.COMP})},
+    # The host acts for its customer's owners and admins; who pays does so on Stripe's page.
+    Subject.PAYING: {SERVICE: _ALL, WORKSPACE: _NONE, OPERATOR: _READ},
     Subject.AUDIT: {SERVICE: _READ, WORKSPACE: _NONE, OPERATOR: _READ},
     Subject.WHOLE_WORKSPACE: {SERVICE: _ALL, WORKSPACE: _NONE, OPERATOR: _NONE},
     Subject.WORKSPACE_TOKENS: {

@@ -4,6 +4,7 @@ from ownkey.api import manage_schemas as out
 from ownkey.api import manage_views as show
 from ownkey.api.manage_call import Call
 from ownkey.control.prices import Override
+from ownkey.control.problems import not_found
 from ownkey.domain.records import ReceiptFilter
 from ownkey.domain.workspace import TokenKind
 
@@ -20,12 +21,16 @@ async def put_feature(call: Call) -> out.FeatureOut:
 
 
 async def read_cap(call: Call) -> out.CapOut:
-    return show.cap(await call.desk.caps.show(call.own))
+    caps = call.desk.caps
+    setting = await caps.show(call.own)
+    return show.cap(setting, caps.project(setting))
 
 
 async def put_cap(call: Call) -> out.CapOut:
     body: out.CapPut = call.body
-    return show.cap(await call.desk.caps.save(call.own, body.cap_usd, body.threshold_percent, call.actor))
+    caps = call.desk.caps
+    setting = await caps.save(call.own, body.cap_usd, body.threshold_percent, call.actor)
+    return show.cap(setting, caps.project(setting))
 
 
 async def list_alerts(call: Call) -> out.RowsOut:
@@ -33,8 +38,21 @@ async def list_alerts(call: Call) -> out.RowsOut:
 
 
 async def list_outbox(call: Call) -> out.RowsOut:
-    found = await call.desk.caps.outbox(call.own, call.query.limit)
+    found = await call.desk.outbox.list(call.own, call.query.state, call.query.limit)
     return out.RowsOut(rows=[show.plain_row(row) for row in found])
+
+
+async def list_all_outbox(call: Call) -> out.OutboxOut:
+    found = await call.desk.outbox.list(None, call.query.state, call.query.limit)
+    return out.OutboxOut(channels=dict(call.desk.outbox.channels()), rows=[show.plain_row(row) for row in found])
+
+
+async def retry_outbox(call: Call) -> out.Done:
+    row = call.path["row"]
+    if not (row.isascii() and row.isdigit() and len(row) < 19):
+        raise not_found("outbox row", row, "here")
+    await call.desk.outbox.retry(int(row), call.actor)
+    return out.Done(message="The message waits again and goes out within seconds; its 24 hours begin anew.")
 
 
 async def list_audit(call: Call) -> out.RowsOut:

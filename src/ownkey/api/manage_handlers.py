@@ -69,7 +69,8 @@ async def list_members(call: Call) -> out.MembersOut:
 async def put_member(call: Call) -> out.MemberOut:
     body: out.MemberPut = call.body
     saved = await call.desk.members.save(
-        call.own, call.path["member"], body.email, body.name, Role(body.role), call.actor
+        call.own, call.path["member"], body.email, body.name, Role(body.role), call.actor,
+        muted=None if body.muted is UNSET else frozenset(body.muted),
     )
     return show.member(saved)
 

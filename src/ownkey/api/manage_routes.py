@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ownkey.api import manage_billing as billing
 from ownkey.api import manage_figures as figures
 from ownkey.api import manage_handlers as settings
 from ownkey.api import manage_schemas as out
@@ -117,7 +118,7 @@ ROUTES: tuple[ManageRoute, ...] = (
     ManageRoute("GET", f"{_W}/alerts", "list_alerts", Subject.CAP, _READ, figures.list_alerts,
                 "Spend alerts that were due.", out.RowsOut),
     ManageRoute("GET", f"{_W}/outbox", "list_outbox", Subject.CAP, _READ, figures.list_outbox,
-                "E-mails and events of this workspace, sent or waiting.", out.RowsOut, query=out.LimitQuery),
+                "E-mails and events of this workspace, sent or waiting.", out.RowsOut, query=out.OutboxQuery),
     ManageRoute("GET", f"{_W}/audit", "list_audit", Subject.AUDIT, _READ, figures.list_audit,
                 "Who changed what, when.", out.RowsOut, query=out.LimitQuery),
     ManageRoute("GET", "/audit", "list_deployment_audit", Subject.DEPLOYMENT, _READ, figures.list_audit,
@@ -130,6 +131,34 @@ ROUTES: tuple[ManageRoute, ...] = (
                 out.GrantNew, status=201),
     ManageRoute("GET", f"{_W}/credits/ledger", "read_ledger", Subject.CREDITS, _READ, figures.read_ledger,
                 "Ledger entries, newest first.", out.RowsOut, query=out.LimitQuery),
+    # plans, the add-on, payments
+    ManageRoute("GET", "/pricing", "read_pricing", Subject.PRODUCT, _READ, billing.read_pricing,
+                "What is sold: plans, the add-on, packs of credits.", out.PricingOut),
+    ManageRoute("GET", f"{_W}/billing", "read_billing", Subject.ADDON, _READ, billing.read_billing,
+                "Where the add-on stands, and what comes next.", out.BillingOut),
+    ManageRoute("POST", f"{_W}/billing/subscribe", "subscribe", Subject.PAYING, _MANAGE, billing.subscribe,
+                "Buy the add-on: the payment page, the same one for whoever asks again.", out.PayStepOut,
+                out.Subscribe),
+    ManageRoute("POST", f"{_W}/billing/confirm", "confirm_payment", Subject.PAYING, _MANAGE, billing.confirm,
+                "The return page: ask Stripe what became of the payment, and book it.", out.BillingOut, out.Nothing),
+    ManageRoute("POST", f"{_W}/billing/manage", "manage_billing", Subject.PAYING, _MANAGE, billing.manage,
+                "Stripe's own page for the card, invoices and cancelling.", out.ManageOut, out.Subscribe),
+    ManageRoute("POST", f"{_W}/billing/cancel", "cancel_addon", Subject.PAYING, _MANAGE, billing.cancel,
+                "No renewal: the add-on works to the end of what is paid.", out.BillingOut, out.Nothing),
+    ManageRoute("POST", f"{_W}/billing/keep", "keep_addon", Subject.PAYING, _MANAGE, billing.keep,
+                "Undo a cancellation while the paid period runs.", out.BillingOut, out.Nothing),
+    ManageRoute("POST", f"{_W}/billing/topup", "top_up", Subject.PAYING, _MANAGE, billing.top_up,
+                "Buy a pack of credits: the payment page.", out.PayStepOut, out.TopUp),
+    ManageRoute("GET", f"{_W}/billing/payments", "list_payments", Subject.ADDON, _READ, billing.list_payments,
+                "What was paid by card, newest first.", out.PaymentsOut, query=out.LimitQuery),
+    ManageRoute("GET", "/billing/events", "list_payment_events", Subject.DEPLOYMENT, _READ, billing.list_events,
+                "Stripe's events: processed, ignored, quarantined, failed, or brought more than once.",
+                out.PaymentEventsOut, query=out.EventQuery),
+    ManageRoute("POST", "/billing/events/{event}/retry", "retry_payment_event", Subject.DEPLOYMENT, _MANAGE,
+                billing.retry_event, "Work on a failed or quarantined event once more.", out.EventRetried,
+                out.Nothing),
+    ManageRoute("POST", "/billing/reconcile", "reconcile_billing", Subject.DEPLOYMENT, _MANAGE, billing.reconcile,
+                "Ask Stripe for whatever no webhook has brought.", out.ReconciledOut, out.Nothing),
     # receipts
     ManageRoute("GET", f"{_W}/receipts", "list_receipts", Subject.RECEIPTS, _READ, figures.list_receipts,
                 "Receipts, newest first, filtered.", out.ReceiptsOut, query=out.ReceiptQuery),
@@ -145,6 +174,11 @@ ROUTES: tuple[ManageRoute, ...] = (
     ManageRoute("GET", f"{_W}/status", "read_status", Subject.AI_STATE, _READ, figures.read_status,
                 "Whether AI is on, who pays now, and what to do if nobody can.", out.StatusOut),
     # the deployment
+    ManageRoute("GET", "/outbox", "list_all_outbox", Subject.DEPLOYMENT, _READ, figures.list_all_outbox,
+                "E-mails and events of all workspaces, and which channels are in use.", out.OutboxOut,
+                query=out.OutboxQuery),
+    ManageRoute("POST", "/outbox/{row}/retry", "retry_outbox", Subject.DEPLOYMENT, _MANAGE, figures.retry_outbox,
+                "Try a message again that failed or was skipped.", out.Done, out.Nothing),
     ManageRoute("GET", "/prices", "read_prices", Subject.DEPLOYMENT, _READ, figures.read_prices,
                 "The price version in force.", out.PricesOut),
     ManageRoute("PUT", "/prices", "put_prices", Subject.DEPLOYMENT, _MANAGE, figures.put_prices,

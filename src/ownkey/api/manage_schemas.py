@@ -54,6 +54,11 @@ class MemberPut(Request):
     email: Text
     name: Text = ""
     role: Literal["owner", "admin", "member", "viewer"] = "member"
+    muted: Annotated[
+        list[Literal["spend", "keys"]],
+        Meta(description="Topics whose e-mails this member does not want; left out: as before. Who pays, who changed "
+                         "it, and payments cannot be muted."),
+    ] | UnsetType = UNSET
 
 
 class ProjectPut(Request):
@@ -131,6 +136,20 @@ class EntitlementPut(Request):
     entitlement: Literal["included", "none", "active", "cancelling", "grace", "inactive"]
 
 
+ReturnUrl = Annotated[str, Meta(
+    max_length=2_000, description="Where the person comes back to: one of billing.return_urls; empty: the first.",
+)]
+
+
+class Subscribe(Request):
+    return_url: ReturnUrl = ""
+
+
+class TopUp(Request):
+    pack: Annotated[str, Meta(max_length=200, description="One of the packs that /pricing lists.")]
+    return_url: ReturnUrl = ""
+
+
 class PriceOverride(Request):
     """A model's price in USD per million tokens, by dimension (input, output, cache_read, …)."""
 
@@ -164,10 +183,20 @@ class LimitQuery(Request):
     limit: Limit = 50
 
 
+class OutboxQuery(Request):
+    limit: Limit = 50
+    state: Literal["waiting", "sent", "failed", "skipped"] | None = None
+
+
 class DisconnectQuery(Request):
     acknowledge_ai_stops: Annotated[
         bool, Meta(description="Needed to disconnect OpenRouter while Always use this key is on.")
     ] = False
+
+
+class EventQuery(Request):
+    state: Literal["processed", "ignored", "quarantined", "failed", "duplicate"] | None = None
+    limit: Limit = 50
 
 
 class ReceiptQuery(Request):
@@ -257,6 +286,7 @@ class MemberOut(Answer):
     email: str
     name: str
     role: str
+    muted: list[str]
 
 
 class MembersOut(Answer):
@@ -383,7 +413,8 @@ class FeaturesOut(Answer):
 
 
 class CapOut(Answer):
-    """The cap in force and its month. `cap_usd` null: no cap."""
+    """The cap in force and its month. `cap_usd` null: no cap. `projected_usd` is the month's spend at the pace so far,
+    null in its first day; `reaches_cap_at` is when the cap is reached at that pace, null if not this month."""
 
     cap_usd: Usd | None
     cap_nusd: Nusd | None
@@ -403,6 +434,9 @@ class CapOut(Answer):
     left_nusd: Nusd | None
     overage_usd: Usd
     overage_nusd: Nusd
+    projected_usd: Usd | None
+    projected_nusd: Nusd | None
+    reaches_cap_at: Time | None
     version: int
 
 
@@ -415,6 +449,13 @@ class CreditsOut(Answer):
 class RowsOut(Answer):
     """Rows as the books keep them, amounts as decimal strings, newest first."""
 
+    rows: list[dict[str, Any]]
+
+
+class OutboxOut(Answer):
+    """`channels` names each way out, and why it is not used ("" where it is)."""
+
+    channels: dict[str, str]
     rows: list[dict[str, Any]]
 
 
@@ -467,6 +508,124 @@ class StatusOut(Answer):
     fix: FixOut | None
     attention: list[str]
     resets_at: Time | None
+
+
+class PricedPlanOut(Answer):
+    plan: str
+    title: str
+    byok: Literal["included", "addon"]
+    minimum_balance_credits: Annotated[int, Meta(description="What calls with an own key need on the balance.")]
+    grant_credits: Annotated[int, Meta(description="Once, on coming to the plan.")]
+    cycle_credits: Annotated[int, Meta(description="Each month on the plan.")]
+    cycle_rollover: Annotated[bool, Meta(description="Whether unused cycle credits stay.")]
+
+
+class PackOut(Answer):
+    pack: str
+    credits: int
+    cents: str
+    price: str
+
+
+class PricingOut(Answer):
+    """What is sold, and how it is paid."""
+
+    rail: Literal["card", "credits", "host"]
+    host_url: str | None
+    addon_name: str
+    addon_price: str | None
+    addon_cents: str | None
+    currency: str
+    addon_credits: int | None
+    grace_days: int
+    note: str
+    plans: list[PricedPlanOut]
+    packs: list[PackOut]
+
+
+class BillingOut(Answer):
+    """Where the add-on stands. `checkout_url` is a payment page that is open; it belongs at the browser's top level."""
+
+    state: Literal[
+        "included", "not_subscribed", "finishing", "active", "cancelling", "past_due", "inactive", "host_managed"
+    ]
+    entitlement: str
+    sentence: str
+    rail: str | None
+    price: str | None
+    price_credits: int | None
+    minimum_balance_credits: int
+    balance_credits: int
+    renews_at: Time | None
+    works_until: Time | None
+    checkout_url: str | None
+    manage: bool
+    host_url: str | None
+    test_mode: bool
+
+
+class PayStepOut(Answer):
+    """`url` is the page to pay on, to be opened at top level; null: it is done."""
+
+    url: str | None
+    message: str
+    billing: BillingOut
+
+
+class ManageOut(Answer):
+    url: str
+
+
+class PaymentOut(Answer):
+    id: str
+    purpose: Literal["addon", "topup"]
+    price: str
+    cents: str
+    currency: str
+    credits: int | None
+    period_start: Time | None
+    at: Time
+    taken_back_cents: str
+
+
+class PaymentsOut(Answer):
+    payments: list[PaymentOut]
+
+
+class PaymentEventOut(Answer):
+    id: str
+    type: str
+    object: str
+    workspace: str | None
+    state: Literal["processed", "ignored", "quarantined", "failed"]
+    reason: str
+    source: Literal["webhook", "reconcile"]
+    deliveries: int
+    live: bool
+    created_at: Time
+    received_at: Time
+
+
+class PaymentEventsOut(Answer):
+    """Stripe's events, newest first. `handled` are the types that a webhook endpoint at Stripe must send."""
+
+    counts: dict[str, int]
+    handled: list[str]
+    events: list[PaymentEventOut]
+
+
+class EventRetried(Answer):
+    state: Literal["processed", "ignored", "quarantined", "failed", "duplicate"]
+    reason: str
+
+
+class ReconciledOut(Answer):
+    missed_events: int
+    orders: int
+    subscriptions: int
+    wishes: int
+    failed: int
+    message: str
 
 
 class EntitlementOut(Answer):

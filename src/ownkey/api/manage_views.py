@@ -13,6 +13,7 @@ from ownkey.control.problems import invalid
 from ownkey.control.receipts import Meter, Spend
 from ownkey.control.status import Status
 from ownkey.control.verification import Verdict
+from ownkey.domain.caps import Projection
 from ownkey.domain.money import format_usd
 from ownkey.domain.pricing import PriceBook
 from ownkey.domain.product import Product
@@ -79,7 +80,9 @@ def workspace(state: WorkspaceState) -> out.WorkspaceOut:
 
 
 def member(row: Member) -> out.MemberOut:
-    return out.MemberOut(member=row.member_id, email=row.email, name=row.name, role=row.role)
+    return out.MemberOut(
+        member=row.member_id, email=row.email, name=row.name, role=row.role, muted=sorted(row.muted or ()),
+    )
 
 
 def token(row: TokenRow) -> out.TokenOut:
@@ -135,7 +138,8 @@ def feature(view: FeatureView) -> out.FeatureOut:
     )
 
 
-def cap(setting: CapSetting) -> out.CapOut:
+def cap(setting: CapSetting, projection: Projection | None) -> out.CapOut:
+    reaches = None if projection is None else projection.reaches_cap_at_ms
     left = None if setting.cap_nusd is None else max(0, setting.cap_nusd - setting.spent_nusd - setting.held_nusd)
     return out.CapOut(
         cap_usd=usd_or_none(setting.cap_nusd), cap_nusd=None if setting.cap_nusd is None else str(setting.cap_nusd),
@@ -144,7 +148,10 @@ def cap(setting: CapSetting) -> out.CapOut:
         resets_at=iso(setting.ends_at_ms), timezone=setting.timezone, spent_usd=format_usd(setting.spent_nusd),
         spent_nusd=str(setting.spent_nusd), held_usd=format_usd(setting.held_nusd), held_nusd=str(setting.held_nusd),
         left_usd=usd_or_none(left), left_nusd=None if left is None else str(left),
-        overage_usd=format_usd(setting.overage_nusd), overage_nusd=str(setting.overage_nusd), version=setting.version,
+        overage_usd=format_usd(setting.overage_nusd), overage_nusd=str(setting.overage_nusd),
+        projected_usd=None if projection is None else format_usd(projection.spend_nusd),
+        projected_nusd=None if projection is None else str(projection.spend_nusd),
+        reaches_cap_at=None if reaches is None else iso(reaches), version=setting.version,
     )
 
 

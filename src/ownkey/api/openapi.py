@@ -24,6 +24,8 @@ _PATH_WORDS = {
     "provider": "openrouter, anthropic, openai or google.",
     "task": "A task of the product.",
     "receipt": "A receipt's id.",
+    "row": "The message's id, from the list.",
+    "event": "The event's id at Stripe.",
     "conversation": "The conversation's id, as the calls named it.",
 }
 

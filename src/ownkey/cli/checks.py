@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import httpx
 
-from ownkey.bootstrap import AUDIT_KEY_NAME, find_master_key, open_audit_key
+from ownkey.bootstrap import AUDIT_KEY_NAME, find_master_key, make_channels, open_audit_key
 from ownkey.cli.connection import Connection, named_place, read_settings
 from ownkey.cli.problems import CliError
 from ownkey.cli.run_file import read_run_file
 from ownkey.cli.start import START_ERRORS, address_problem, key_problem, start_problem
+from ownkey.domain.errors import DeliveryError
 from ownkey.domain.exchange import UpstreamRequest
 from ownkey.domain.failures import UpstreamError
 from ownkey.domain.product import Payers
@@ -58,6 +59,8 @@ def run_checks(environ: MutableMapping[str, str]) -> list[Check]:
     serves = note is not None and ask_ready(note.url)[0] == "ok"
     key = _check_key(settings, dict(environ))
     found.append(key)
+    if settings.product.billing.uses_stripe:
+        found.append(_check_billing(settings))
     if serves and note is not None:
         found.append(Check("server", "ok", f"Running at {note.url}."))
     if serves or key.state == "ok":
@@ -66,6 +69,7 @@ def run_checks(environ: MutableMapping[str, str]) -> list[Check]:
         if any(check.name == MASTER_KEY for check in inside):
             found.remove(key)
         found += inside
+    found += check_channels(settings)
     found.append(_check_disk(settings))
     if not serves:
         found.append(_check_port(settings))
@@ -100,6 +104,17 @@ def _check_key(settings: Settings, environ: MutableMapping[str, str]) -> Check:
             if problem.code == "master_key":
                 return Check(MASTER_KEY, "fail", problem.message, problem.fix)
     return Check(MASTER_KEY, "ok", f"Primary key {keyset.primary_id}.")
+
+
+def _check_billing(settings: Settings) -> Check:
+    """Stripe's secrets by their form: `serve` refuses to start without proper ones."""
+    problem = settings.stripe.problem
+    if problem:
+        told, _, fix = problem.partition(": ")
+        return Check("billing", "fail", f"{told}.", f"{fix[:1].upper()}{fix[1:]}.")
+    mode = "live" if "_live_" in settings.stripe.key else "test"
+    secrets = len(settings.stripe.webhook_secrets)
+    return Check("billing", "ok", f"Payments by card, {mode} mode, {secrets} webhook secret{'s' * (secrets != 1)}.")
 
 
 def _check_inside(settings: Settings, environ: MutableMapping[str, str], serves: bool) -> list[Check]:
@@ -143,6 +158,42 @@ def _check_prices(settings: Settings, api: Connection) -> Check:
         f"{guess}Correct models of [tasks.{task}] in {settings.config_path.name}, or set a price: "
         f'ownkey prices --set "openrouter {slug} input=0.50 output=1.50".',
     )
+
+
+def check_channels(settings: Settings) -> list[Check]:
+    """The ways out for notices: the mail server is asked for TLS and login, the endpoint is only looked up."""
+    return asyncio.run(_check_channels(settings))
+
+
+async def _check_channels(settings: Settings) -> list[Check]:
+    mail, events = settings.mail, settings.events
+    upstream = Upstream(connect_s=HEAD_S, allow_insecure_origins=settings.allow_insecure_origins)
+    try:
+        mailer, sender = make_channels(settings, "doctor", upstream)
+    except ValueError as error:
+        return [Check("events", "fail", f"{error}".capitalize() + ".", "Correct OWNKEY_EVENT_SECRETS or events.url.")]
+    finally:
+        await upstream.aclose()
+    found = []
+    if mail is None:
+        found.append(Check("mail", "warn", "No [mail] is configured: alerts about caps, keys and payments reach nobody "
+                           "by e-mail.", f"Add [mail] to {settings.config_path.name}."))
+    elif mailer is None:
+        found.append(Check("mail", "fail", mail.problem, "`ownkey serve` refuses to start until then."))
+    else:
+        try:
+            await mailer.check()
+            found.append(Check("mail", "ok", f"{mail.host}:{mail.port} takes mail from {mail.sender.addr_spec}."))
+        except DeliveryError as error:
+            found.append(Check("mail", "warn", f"{mail.host}:{mail.port}: {error}.", "E-mails wait for up to 24 hours; "
+                               "correct [mail], then `ownkey mail test <address>`."))
+    if events is None:
+        found.append(Check("events", "ok", "No [events] is configured: the host is told nothing."))
+    elif sender is None:
+        found.append(Check("events", "fail", events.problem, "`ownkey serve` refuses to start until then."))
+    else:
+        found.append(Check("events", "ok", f"Signed with {len(events.secrets)} secret(s), to {events.url}."))
+    return found
 
 
 def _check_disk(settings: Settings) -> Check:

@@ -1,9 +1,10 @@
 """The main job in front of your eyes: this product beside the provider emulator, used as a host product would.
 
 Everything goes through public doors: `ownkey init`, `ownkey serve`, the management API, and the official `openai`
-package. The emulator is a process of its own, and the only place where it is switched on is here.
+package. The emulator and the mailbox are processes of their own, and the only place where they are switched on is here.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -27,6 +28,7 @@ from ownkey.cli.problems import CliError
 from ownkey.domain.money import format_usd, parse_usd_nusd
 
 START_S = 30.0
+MAIL_S = 20.0
 PROVIDERS = {
     "openrouter": "/openrouter/api/v1", "openai": "/openai/v1", "anthropic": "/anthropic/v1",
     "google": "/google/v1beta",
@@ -40,12 +42,13 @@ TICKET = "Hello, I was charged twice for November and nobody answers. Please hel
 
 @dataclass
 class Stage:
-    """The two processes and the doors to them."""
+    """The processes and the doors to them. `mailbox` is where the e-mails and the host's events can be looked at."""
 
     console: Console
     home: Path
     url: str
     emulator: str
+    mailbox: str
     operator: str
     http: httpx.Client
 
@@ -59,6 +62,11 @@ class Stage:
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
         return self.http.request(method, f"{self.emulator}/_control/{path}", json=body).json()
+
+    def mails(self) -> list[dict[str, Any]]:
+        """What has arrived in the mailbox, oldest first."""
+        found: list[dict[str, Any]] = self.http.get(f"{self.mailbox}/api/mails").json()["mails"]
+        return found
 
     def scene(self, title: str) -> None:
         self.console.print()
@@ -155,7 +163,7 @@ def run_demo(preset: str, *, once: bool, console: Console) -> None:
     try:
         with _stage(home, preset, console) as stage:
             console.print(f"[bold]Ownkey demo[/bold], preset {preset}: Ownkey at {stage.url}, "
-                          f"provider emulator at {stage.emulator}")
+                          f"provider emulator at {stage.emulator}, mailbox at {stage.mailbox}")
             caller = _support_desk(stage) if preset == "support-desk" else _app_builder(stage)
             _balance(stage)
             if not once:
@@ -264,12 +272,32 @@ def _cap_scenes(stage: Stage, caller: Caller, task: str) -> None:
     stage.manage("PUT", f"workspaces/{caller.workspace}/cap", {"cap_usd": now["spent_usd"]})
     stage.say("  With the cap at what is spent, AI is paused:")
     caller.refused(task)
-    for alert in stage.manage("GET", f"workspaces/{caller.workspace}/alerts")["rows"]:
-        if alert["state"] != "silent":
-            stage.say(f"  the {alert['threshold']}% alert is in the outbox")
+    _show_mails(stage, caller, "AI spend at ", "AI paused")
     stage.scene("The cap is raised: AI resumes at once")
     stage.manage("PUT", f"workspaces/{caller.workspace}/cap", {"cap_usd": "25.00"})
     caller.classify(task)
+    _show_mails(stage, caller, "AI resumed")
+
+
+def _show_mails(stage: Stage, caller: Caller, *about: str) -> None:
+    """Wait for the e-mails of these subjects, and print what arrived: each once, in the order of its arrival."""
+    alerts = stage.manage("GET", f"workspaces/{caller.workspace}/alerts")["rows"]
+    told = sum(alert["state"] == "due" for alert in alerts) if len(about) > 1 else 1
+    until = time.monotonic() + MAIL_S
+    while True:
+        mails = [mail for mail in stage.mails() if any(text in mail["subject"] for text in about)]
+        if len(mails) >= told:
+            break
+        if time.monotonic() > until:
+            raise CliError(f"{told} e-mails are due and {len(mails)} arrived.", "This is a bug; please report it.")
+        time.sleep(0.05)
+    for mail in mails:
+        stage.say(f"  e-mail to {mail['to']}: {mail['subject']}")
+    events = stage.http.get(f"{stage.mailbox}/api/events").json()["events"]
+    if not all(event["verified"] for event in events):
+        raise CliError("An event arrived with a wrong signature.", "This is a bug; please report it.")
+    arrived = "1 e-mail has" if len(mails) == 1 else f"{len(mails)} e-mails have"
+    stage.say(f"  {arrived} arrived; the host has {len(events)} events, every signature verified")
 
 
 def small_body(task: str) -> dict[str, Any]:
@@ -321,7 +349,8 @@ def _balance(stage: Stage) -> None:
 def _make_workspace(stage: Stage, name: str) -> Caller:
     workspace = stage.manage("POST", "workspaces", {"name": name})["id"]
     token = stage.manage("POST", f"workspaces/{workspace}/tokens", {"label": "demo"})["token"]
-    stage.say(f"  workspace {workspace} ({name}), with its own access token")
+    stage.manage("PUT", f"workspaces/{workspace}/members/ada", {"email": "ada@example.com", "role": "owner"})
+    stage.say(f"  workspace {workspace} ({name}), with its own access token; ada@example.com owns it")
     return Caller(stage, workspace, token)
 
 
@@ -339,6 +368,7 @@ def _stay(stage: Stage, caller: Caller) -> None:
         f"AI calls      {stage.url}/v1   (OpenRouter clients: {stage.url}/api/v1)\n"
         f"management    {stage.url}/manage/v1   (described at /manage/v1/openapi.json)\n"
         f"emulator      {stage.emulator}\n"
+        f"mailbox       {stage.mailbox}   (every e-mail and event so far)\n"
         f"workspace     {caller.workspace}\n"
         f"its token     {caller.token}\n"
         f"service token {service}\n\n"
@@ -365,7 +395,13 @@ def _stage(home: Path, preset: str, console: Console) -> Iterator[Stage]:
         emulator = _start(stack, [sys.executable, "-m", "ownkey.emulator", "--port", "0"], home, {}, subprocess.PIPE)
         assert emulator.stdout is not None
         emulator_url = json.loads(emulator.stdout.readline())["url"]
-        environ = {"OWNKEY_CONFIG": str(home / "ownkey.toml")}
+        secret = "whsec_" + base64.b64encode(os.urandom(32)).decode()
+        box = _start(
+            stack, [sys.executable, "-m", "ownkey.emulator.mailbox", "--secret", secret], home, {}, subprocess.PIPE
+        )
+        assert box.stdout is not None
+        mailbox = json.loads(box.stdout.readline())
+        environ = {"OWNKEY_CONFIG": str(home / "ownkey.toml"), "OWNKEY_EVENT_SECRETS": secret}
         subprocess.run(  # noqa: S603 - our own module, no shell, no foreign word
             [sys.executable, "-m", "ownkey.cli.main", "init", "--preset", preset, "--dir", str(home), "--json"],
             check=True, stdout=subprocess.DEVNULL, env=_environment(environ),
@@ -374,10 +410,12 @@ def _stage(home: Path, preset: str, console: Console) -> Iterator[Stage]:
         (home / "ownkey.toml").write_text(
             f'preset = "{preset}"\n[product]\nentry_url = "https://app.example.com/settings/ai?open={{flow}}"\n'
             f"[server]\nport = 0\n[origins]\nallow_insecure = true\n{origins}\n"
+            f'[mail]\nhost = "127.0.0.1"\nport = {mailbox["smtp_port"]}\ntls = "none"\n'
+            f'from = "Ownkey demo <demo@example.com>"\n[events]\nurl = "{mailbox["url"]}/events"\n'
         )
         server = _start(stack, [sys.executable, "-m", "ownkey.cli.main", "serve"], home, environ, None)
         url, operator = _wait(home, server)
-        yield Stage(console, home, url, emulator_url, operator, http)
+        yield Stage(console, home, url, emulator_url, mailbox["url"], operator, http)
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:

@@ -33,6 +33,8 @@ def _show_cap(row: dict[str, Any]) -> None:
     output.fields({
         "held by calls in flight": f"US${row['held_usd']}",
         "left": f"US${row['left_usd']}" if row["left_usd"] else None,
+        "at this pace": f"US${row['projected_usd']} by the end of the month" if row["projected_usd"] else None,
+        "cap reached": f"about {row['reaches_cap_at']}" if row["reaches_cap_at"] else None,
         "alert at": f"{row['threshold_percent']}%", "time zone": row["timezone"],
     })
 

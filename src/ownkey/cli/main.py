@@ -10,9 +10,11 @@ import typer
 
 import ownkey
 from ownkey.cli import figures, machine
+from ownkey.cli.billing import billing_app
 from ownkey.cli.connect import connect_app
 from ownkey.cli.figures import cap_app, credits_app, feature_app
 from ownkey.cli.keys import credential_app
+from ownkey.cli.notices import mail_app, outbox_app
 from ownkey.cli.people import member_app, project_app, token_app, workspace_app
 from ownkey.cli.problems import CliError
 from ownkey.domain.scrub import scrub
@@ -57,6 +59,9 @@ def make_app() -> typer.Typer:
     app.add_typer(cap_app, name="cap")
     app.add_typer(feature_app, name="feature")
     app.add_typer(credits_app, name="credits")
+    app.add_typer(billing_app, name="billing")
+    app.add_typer(mail_app, name="mail")
+    app.add_typer(outbox_app, name="outbox")
     app.command("receipts")(figures.list_receipts)
     app.command("why")(figures.why)
     app.command("explain")(figures.explain)

@@ -15,6 +15,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "external_id": "--external-id",
     "on_direct_auth_failure": "--on-direct-auth-failure",
     "projects": "--project",
+    "return_url": "--return-url",
     "save_anyway": "--save-anyway",
     "limit_reset": "--limit-reset",
     "limit_usd": "--limit",

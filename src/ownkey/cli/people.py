@@ -196,13 +196,19 @@ def add_member(
     email: Annotated[str, typer.Option(help="Where alerts go.")],
     name: Annotated[str, typer.Option(help="What people call them.")] = "",
     role: Annotated[str, typer.Option(help="owner, admin, member or viewer.")] = "member",
+    mute: Annotated[
+        list[str] | None, typer.Option(help="No e-mails about this: spend or keys; repeat it. \"\" ends all muting.")
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Add or change a member."""
     with Connection() as api:
         path = choose_workspace(api, workspace)
-        made = api.manage("PUT", f"{path}/members/{segment(member)}", {"email": email, "name": name, "role": role})
+        made = api.manage("PUT", f"{path}/members/{segment(member)}", {
+            "email": email, "name": name, "role": role,
+            **({} if mute is None else {"muted": [topic for topic in mute if topic]}),
+        })
     output.emit(made, as_json, lambda row: output.say(f"{row['member']}: {row['email']}, {row['role']}"))
 
 
@@ -212,8 +218,8 @@ def list_members(workspace: WorkspaceOption = None, as_json: JsonFlag = False) -
     with Connection() as api:
         found = api.manage("GET", f"{choose_workspace(api, workspace)}/members")
     output.emit(found, as_json, lambda page: output.table(
-        ("member", "e-mail", "name", "role"),
-        [(m["member"], m["email"], m["name"], m["role"]) for m in page["members"]], empty="No members yet.",
+        ("member", "e-mail", "name", "role", "muted"),
+        [(m["member"], m["email"], m["name"], m["role"], m["muted"]) for m in page["members"]], empty="No members yet.",
     ))
 
 

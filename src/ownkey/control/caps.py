@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from ownkey.control import ports
 from ownkey.control.ports import Actor, CapSetting, Clock
 from ownkey.control.problems import invalid, not_found
+from ownkey.domain.caps import Period, Projection, project
 from ownkey.domain.money import AmountError, parse_usd_nusd
 from ownkey.domain.workspace import WorkspaceState
 
@@ -15,7 +16,7 @@ class _Store(ports.Caps, Protocol):
 
 
 class CapControl:
-    """Reads and sets the cap; lists alerts and outbox rows."""
+    """Reads and sets the cap; lists alerts."""
 
     def __init__(self, store: _Store, clock: Clock) -> None:
         self._store = store
@@ -44,11 +45,13 @@ class CapControl:
             workspace.id, cap_nusd, threshold, at_ms=self._clock.now_ms(), actor=actor
         )
 
+    def project(self, setting: CapSetting) -> Projection | None:
+        """Where this month ends at the pace so far."""
+        period = Period(setting.period_key, setting.starts_at_ms, setting.ends_at_ms, setting.timezone)
+        return project(period, setting.spent_nusd, setting.cap_nusd, self._clock.now_ms())
+
     async def alerts(self, workspace: WorkspaceState) -> Sequence[Mapping[str, Any]]:
         return await self._store.load_alerts(workspace.id)
-
-    async def outbox(self, workspace: WorkspaceState, limit: int) -> Sequence[Mapping[str, Any]]:
-        return await self._store.load_outbox(workspace.id, limit=limit)
 
 
 def parse_cap(cap_usd: str | None) -> int | None:

@@ -1,9 +1,7 @@
-"""What a workspace's plan says about calls with its own key: the first entitlement, and what a change of plan does.
+"""What a workspace's plan says about calls with its own key, and what it brings: pure, from the configuration."""
 
-Pure: money.md's table of entitlements as two functions.
-"""
-
-from ownkey.domain.product import Product
+from ownkey.domain.billing import DAY_MS, PlanTerms
+from ownkey.domain.product import Payers, Product
 from ownkey.domain.workspace import EntitlementState
 
 
@@ -20,16 +18,13 @@ def first_entitlement(product: Product, plan: str) -> EntitlementState:
     return EntitlementState.INCLUDED if plan_includes_byok(product, plan) else EntitlementState.NONE
 
 
-def entitlement_after_plan_change(
-    product: Product, now: EntitlementState, old_plan: str, new_plan: str
-) -> EntitlementState:
-    """The entitlement once the plan has changed.
-
-    A plan that includes BYOK includes it at once. Leaving such a plan gives the days of grace, so that nobody's AI
-    stops in the middle of a plan change; between two plans with the add-on nothing changes.
-    """
-    if plan_includes_byok(product, new_plan):
-        return EntitlementState.INCLUDED
-    if now is EntitlementState.INCLUDED or plan_includes_byok(product, old_plan):
-        return EntitlementState.GRACE
-    return now
+def plan_terms(product: Product, plan: str) -> PlanTerms:
+    """What arriving at a plan means. Leaving one that includes BYOK gives the days of grace, so that nobody's AI stops
+    in the middle of a plan change; between two plans with the add-on nothing changes."""
+    found = product.plans.get(plan)
+    with_credits = product.payers is Payers.WITH_CREDITS and found is not None
+    return PlanTerms(
+        name=plan, included=plan_includes_byok(product, plan), grace_ms=product.grace_days * DAY_MS,
+        cycle_credits=found.cycle_credits if found is not None and with_credits else 0,
+        rollover=found is None or found.cycle_rollover,
+    )

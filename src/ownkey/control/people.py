@@ -30,13 +30,14 @@ class MemberControl:
         return await self._store.load_members(workspace.id)
 
     async def save(
-        self, workspace: WorkspaceState, member_id: str, email: str, name: str, role: Role, actor: Actor
+        self, workspace: WorkspaceState, member_id: str, email: str, name: str, role: Role, actor: Actor,
+        *, muted: frozenset[str] | None = None,
     ) -> Member:
-        """Adds or changes. Raises Problem."""
+        """Adds or changes; `muted` None: as before. Raises Problem."""
         check_id("member", member_id)
         if not _EMAIL.match(email):
             raise invalid("email", "This is not an e-mail address.", "Use an address such as ada@example.com.")
-        member = Member(workspace.id, member_id, email, check_name("name", name) if name else "", role)
+        member = Member(workspace.id, member_id, email, check_name("name", name) if name else "", role, muted)
         return await self._store.save_member(member, at_ms=self._clock.now_ms(), actor=actor)
 
     async def delete(self, workspace: WorkspaceState, member_id: str, actor: Actor) -> None:

@@ -7,6 +7,20 @@ when it returns. Objects of another workspace do not exist here: methods take th
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from ownkey.domain.billing import (
+    Addon,
+    Applied,
+    CheckoutFacts,
+    DisputeFacts,
+    EventHint,
+    Fetched,
+    InvoiceFacts,
+    Order,
+    OrderState,
+    PlanTerms,
+    RefundFacts,
+    SubscriptionFacts,
+)
 from ownkey.domain.booking import (
     AttemptEnd,
     Booked,
@@ -21,11 +35,13 @@ from ownkey.domain.credentials import AcceptedCredential
 from ownkey.domain.exchange import UpstreamRequest
 from ownkey.domain.failures import Failure
 from ownkey.domain.health import Evidence
+from ownkey.domain.notices import Notice
 from ownkey.domain.pricing import ModelPrice, PriceBook
 from ownkey.domain.receipts import Receipt
 from ownkey.domain.records import (
     Actor,
     CapSetting,
+    Due,
     Finding,
     Member,
     ProbeDue,
@@ -46,9 +62,10 @@ from ownkey.domain.workspace import (
 )
 
 __all__ = [
-    "Actor", "Auditor", "Books", "CapSetting", "Caps", "Clock", "Connects", "Credentials", "Credits",
-    "Directory", "Features",
-    "Finding", "HealthBook", "Idempotency", "Incidents", "Member", "Opener", "People", "PriceVersions", "ProbeDue",
+    "Actor", "Addons", "Auditor", "Books", "CapSetting", "Caps", "Clock", "Connects", "Credentials", "Credits",
+    "Directory", "Due", "EventBook", "EventSender", "Features",
+    "Finding", "HealthBook", "Idempotency", "Incidents", "Mailer", "Member", "Opener", "Orders", "Outbox", "OutboxRows",
+    "Payments", "People", "PriceVersions", "ProbeDue",
     "ProbeProvider", "ReceiptFilter", "Receipts", "Safe", "Sealer", "StoredAnswer", "TokenRow", "Tokens",
     "Upstream", "UpstreamResponse", "Wallet", "Workspaces",
 ]
@@ -59,9 +76,9 @@ class Workspaces(Protocol):
         self, *, workspace_id: str, name: str, external_id: str, plan: str, timezone: str,
         entitlement: EntitlementState, credits_if_key_fails: bool, credits_if_key_fails_limit: int | None,
         dek: WrappedDek, features: Mapping[str, bool], at_ms: int, actor: Actor, kind: str = "tenant",
-        threshold: int = 80,
+        threshold: int = 80, terms: PlanTerms | None = None,
     ) -> WorkspaceState:
-        """Raises Conflict if the external id is taken."""
+        """`terms` of its plan begin its cycles of credits. Raises Conflict if the external id is taken."""
         ...
 
     async def load_workspace(self, workspace_id: str) -> WorkspaceState | None: ...
@@ -69,10 +86,12 @@ class Workspaces(Protocol):
     async def load_workspaces(self, *, after: str | None, limit: int) -> Sequence[WorkspaceState]: ...
 
     async def save_settings(
-        self, workspace_id: str, changes: Mapping[str, Any], *, at_ms: int, actor: Actor
+        self, workspace_id: str, changes: Mapping[str, Any], *, at_ms: int, actor: Actor,
+        terms: PlanTerms | None = None,
     ) -> WorkspaceState | None:
-        """`changes` ⊆ {name, plan, entitlement, grace_until_ms, timezone, always_use_key, credits_if_key_fails,
-        credits_if_key_fails_limit, on_direct_auth_failure, status}."""
+        """`changes` ⊆ {name, plan, entitlement, paid_until_ms, grace_until_ms, timezone, always_use_key,
+        credits_if_key_fails, credits_if_key_fails_limit, on_direct_auth_failure, status}. `terms` come with a change
+        of plan: the entitlement and the cycle's credits follow in the same transaction."""
         ...
 
     async def delete_workspace(self, workspace_id: str, *, at_ms: int, actor: Actor) -> bool:
@@ -203,8 +222,6 @@ class Caps(Protocol):
     async def load_cap(self, workspace_id: str, at_ms: int) -> CapSetting | None: ...
 
     async def load_alerts(self, workspace_id: str) -> Sequence[Mapping[str, Any]]: ...
-
-    async def load_outbox(self, workspace_id: str | None, *, limit: int) -> Sequence[Mapping[str, Any]]: ...
 
     async def load_audit(self, workspace_id: str | None, *, limit: int) -> Sequence[Mapping[str, Any]]: ...
 
@@ -374,3 +391,179 @@ class Idempotency(Protocol):
     async def drop_answer(self, scope: str, key: str) -> None:
         """Gives the key back, because the request failed on our side and changed nothing."""
         ...
+
+
+class Outbox(Protocol):
+    """Messages that wait to be told. A claim is a lease: it counts as an attempt and puts the row off."""
+
+    async def claim_outbox(self, channel: str, at_ms: int, until_ms: int, *, limit: int) -> Sequence[Due]:
+        """Those that are due, longest first; a later message of a group waits for the one before it."""
+        ...
+
+    async def load_told(self, workspace_id: str) -> Sequence[Member]:
+        """Owners and admins, with what they have muted."""
+        ...
+
+    async def save_reached(self, due: Due, member_id: str, *, sent: bool, reason: str, at_ms: int) -> None:
+        """One member has the message, or can never have it: durable before the next is tried."""
+        ...
+
+    async def save_outbox_result(
+        self, due: Due, state: str, next_at_ms: int, *, reason: str, at_ms: int, reached: int = 0
+    ) -> bool:
+        """`state` is "sent", "failed", "skipped" or "waiting". False: the lease was lost, nothing was changed."""
+        ...
+
+    async def skip_outbox(self, channel: str, reason: str, at_ms: int) -> int:
+        """Ends everything that waits for a channel that is not configured."""
+        ...
+
+
+class OutboxRows(Protocol):
+    """The outbox as operators see it."""
+
+    async def load_outbox(
+        self, workspace_id: str | None, *, limit: int, state: str | None = None
+    ) -> Sequence[Mapping[str, Any]]: ...
+
+    async def retry_outbox(self, outbox_id: int, *, at_ms: int, actor: Actor) -> bool:
+        """False: it was sent, or waits. Raises NotFound."""
+        ...
+
+
+class Mailer(Protocol):
+    """E-mail. Raises Undeliverable for one message, ChannelDown for the server."""
+
+    async def send(self, due: Due, member: Member, notice: Notice, created_at_ms: int) -> None: ...
+
+    async def close(self) -> None:
+        """End the batch's connection."""
+        ...
+
+
+class EventSender(Protocol):
+    """The host's endpoint. Raises Undeliverable, ChannelDown."""
+
+    async def send(
+        self, key: str, event: str, data: Mapping[str, Any], *, happened_at: str, at_ms: int
+    ) -> None: ...
+
+
+class Orders(Protocol):
+    """What somebody was about to buy, written before Stripe hears of it."""
+
+    async def open_order(self, wish: Order, actor: Actor) -> Order:
+        """The order that is open for the same thing, else this one."""
+        ...
+
+    async def note_checkout(self, facts: CheckoutFacts, at_ms: int) -> Order | None:
+        """Books what a session says. None: it is not what was ordered, and nothing was booked."""
+        ...
+
+    async def end_order(self, order: Order, state: OrderState) -> None:
+        """Expired or failed; a paid order stays paid."""
+        ...
+
+    async def load_orders(self, workspace_id: str, *, limit: int = 20) -> Sequence[Order]: ...
+
+    async def load_waiting_orders(self, *, limit: int) -> Sequence[Order]: ...
+
+    async def load_payments(self, workspace_id: str, *, limit: int = 50) -> Sequence[Mapping[str, Any]]:
+        """Newest first: id, purpose, amount_cents, currency, credits, period_start_ms, at_ms, taken_back_cents."""
+        ...
+
+
+class Addons(Protocol):
+    """The add-on of each workspace; every change is one transaction with the entitlement that follows from it."""
+
+    async def load_addon(self, workspace_id: str) -> Addon | None: ...
+
+    async def start_credits_addon(
+        self, workspace_id: str, amount: int, grace_ms: int, *, at_ms: int, actor: Actor
+    ) -> Addon | None:
+        """The first period, paid now; None where the credits do not suffice. One that lives is returned as it is."""
+        ...
+
+    async def change_credits_addon(
+        self, workspace_id: str, keep: bool, *, at_ms: int, actor: Actor
+    ) -> Addon | None: ...
+
+    async def save_wish(
+        self, workspace_id: str, wish_id: str, subscription: str, wish: str, at_ms: int
+    ) -> tuple[str, str, str]:
+        """(id, subscription, wish) as kept until Stripe agrees; the same wish again keeps its first id."""
+        ...
+
+    async def load_wishes(self, *, limit: int) -> Sequence[tuple[str, str, str, str]]: ...
+
+    async def load_card_addons(self, *, paid_by_ms: int, after: str, limit: int) -> Sequence[Addon]: ...
+
+
+class EventBook(Protocol):
+    """Stripe's events and their effects: each event's row and its one effect are one transaction."""
+
+    async def find_event(self, event_id: str) -> Applied | None:
+        """None if it is new, or failed and is to be worked on."""
+        ...
+
+    async def apply_event(
+        self, hint: EventHint, fetched: Fetched, grace_ms: int, *, source: str, at_ms: int
+    ) -> Applied: ...
+
+    async def apply_facts(self, fetched: Fetched, grace_ms: int, *, at_ms: int) -> Applied: ...
+
+    async def note_event(self, hint: EventHint, applied: Applied, *, source: str, at_ms: int) -> Applied: ...
+
+    async def count_delivery(self, event_id: str) -> None: ...
+
+    async def load_events(self, state: str | None, *, limit: int) -> Sequence[Mapping[str, Any]]: ...
+
+    async def count_events(self) -> Mapping[str, int]: ...
+
+    async def load_failed_events(self, *, limit: int) -> Sequence[EventHint]: ...
+
+    async def load_event(self, event_id: str) -> EventHint | None: ...
+
+    async def knows_payment(self, payment_intent: str) -> bool: ...
+
+
+class Payments(Protocol):
+    """Payments by card. Raises domain.billing.PaymentsDown where it may be asked again, PaymentsRefused for a no."""
+
+    livemode: bool
+
+    def read_event(self, raw: bytes, signature: str, now_ms: int) -> EventHint:
+        """Raises EventRefused for whatever is not signed over these very bytes, recently, for this mode."""
+        ...
+
+    async def list_events(self, since_ms: int, kinds: Sequence[str]) -> Sequence[EventHint]: ...
+
+    async def create_checkout(self, order: Order) -> CheckoutFacts:
+        """The page where this order is paid; asked again, the same page."""
+        ...
+
+    async def load_checkout(self, checkout_id: str) -> CheckoutFacts: ...
+
+    async def find_checkout(self, payment_intent: str) -> CheckoutFacts | None: ...
+
+    async def end_checkout(self, checkout_id: str) -> CheckoutFacts: ...
+
+    async def open_portal(self, customer: str, return_url: str) -> str: ...
+
+    async def load_subscription(self, subscription_id: str) -> SubscriptionFacts: ...
+
+    async def tell_subscription(self, subscription_id: str, wish: str, key: str) -> SubscriptionFacts:
+        """`wish` is "cancel" (with its period), "keep" or "end" (now); `key` was stored before."""
+        ...
+
+    async def load_invoice(self, invoice_id: str) -> InvoiceFacts: ...
+
+    async def find_invoice(self, payment_intent: str) -> InvoiceFacts | None: ...
+
+    async def load_invoices(self, subscription_id: str) -> Sequence[InvoiceFacts]: ...
+
+    async def load_refund(self, refund_id: str) -> RefundFacts: ...
+
+    async def load_refunds(self, charge_id: str) -> Sequence[RefundFacts]: ...
+
+    async def load_dispute(self, dispute_id: str) -> DisputeFacts: ...

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ownkey.control import ports
-from ownkey.control.entitlements import entitlement_after_plan_change, first_entitlement
+from ownkey.control.entitlements import first_entitlement, plan_terms
 from ownkey.control.ports import Actor, Clock, Directory, Sealer
 from ownkey.control.problems import Problem, ProblemCode, invalid, not_found, suggest
 from ownkey.domain.caps import parse_timezone
+from ownkey.domain.entitlements import standing
 from ownkey.domain.errors import Conflict
 from ownkey.domain.product import Payers, Product
 from ownkey.domain.scrub import looks_like_secret
@@ -29,6 +30,14 @@ class _Store(ports.Workspaces, ports.Credits, Protocol):
     """What this module needs of the store."""
 
 
+class AddonWatch(Protocol):
+    """Whoever sells the add-on, told of what ends its renewal."""
+
+    async def leave_to_plan(self, workspace_id: str) -> None: ...
+
+    async def leave_for_good(self, workspace_id: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class NewWorkspace:
     """What a host says about a new workspace. `external_id` "" means: the same as the id that we give."""
@@ -42,7 +51,11 @@ class NewWorkspace:
 class WorkspaceControl:
     """Creates, finds, changes and deletes workspaces."""
 
-    def __init__(self, store: _Store, directory: Directory, sealer: Sealer, clock: Clock, product: Product) -> None:
+    def __init__(
+        self, store: _Store, directory: Directory, sealer: Sealer, clock: Clock, product: Product,
+        addon: AddonWatch | None = None,
+    ) -> None:
+        self._addon = addon
         self._store = store
         self._directory = directory
         self._sealer = sealer
@@ -69,6 +82,7 @@ class WorkspaceControl:
                 dek=self._sealer.new_dek(workspace_id),
                 features={task.name: task.default_on for task in product.tasks.values()},
                 at_ms=self._clock.now_ms(), actor=actor, threshold=product.default_threshold,
+                terms=plan_terms(product, plan),
             )
         except Conflict as error:
             raise Problem(
@@ -79,17 +93,21 @@ class WorkspaceControl:
         return workspace
 
     async def find(self, reference: str) -> WorkspaceState:
-        """By id or by the host's external id; the platform's own is nobody's. Raises Problem(NOT_FOUND)."""
+        """By id or by the host's external id, entitled as it stands now; the platform's own is nobody's. Raises
+        Problem(NOT_FOUND)."""
         workspace = await self._store.load_workspace(reference)
         platform = await self._directory.load_platform()
         if workspace is None or (platform is not None and workspace.id == platform.id):
             raise not_found("workspace", reference, "here")
-        return workspace
+        return standing(workspace, self._clock.now_ms())
 
     async def list(self, after: str | None, limit: int) -> Sequence[WorkspaceState]:
         found = await self._store.load_workspaces(after=after, limit=limit)
         platform = await self._directory.load_platform()
-        return [workspace for workspace in found if platform is None or workspace.id != platform.id]
+        now = self._clock.now_ms()
+        return [
+            standing(workspace, now) for workspace in found if platform is None or workspace.id != platform.id
+        ]
 
     async def change(self, workspace: WorkspaceState, changes: Mapping[str, Any], actor: Actor) -> WorkspaceState:
         """`changes` holds only the fields that shall change. Raises Problem."""
@@ -97,11 +115,14 @@ class WorkspaceControl:
         if not checked:
             return workspace
         changed = await self._store.save_settings(
-            workspace.id, checked, at_ms=self._clock.now_ms(), actor=actor
+            workspace.id, checked, at_ms=self._clock.now_ms(), actor=actor,
+            terms=plan_terms(self._product, checked["plan"]) if "plan" in checked else None,
         )
         if changed is None:
             raise not_found("workspace", workspace.external_id, "here")
         if "plan" in checked:
+            if changed.entitlement is EntitlementState.INCLUDED and self._addon is not None:
+                await self._addon.leave_to_plan(changed.id)
             await self._grant_plan_credits(changed, actor)
         return changed
 
@@ -118,7 +139,9 @@ class WorkspaceControl:
             raise invalid("entitlement", "This product has no plans: calls with an own key are always included.",
                           "Leave the entitlement as it is.")
         changed = await self._store.save_settings(
-            workspace.id, {"entitlement": entitlement, "grace_until_ms": self._grace_until(entitlement)},
+            workspace.id, {
+                "entitlement": entitlement, "paid_until_ms": None, "grace_until_ms": self._grace_until(entitlement),
+            },
             at_ms=self._clock.now_ms(), actor=actor,
         )
         if changed is None:
@@ -127,6 +150,8 @@ class WorkspaceControl:
 
     async def delete(self, workspace: WorkspaceState, actor: Actor) -> None:
         """Destroys the data key and every credential; receipts and ledger stay, as books must."""
+        if self._addon is not None:
+            await self._addon.leave_for_good(workspace.id)
         if not await self._store.delete_workspace(workspace.id, at_ms=self._clock.now_ms(), actor=actor):
             raise not_found("workspace", workspace.external_id, "here")
 
@@ -160,11 +185,6 @@ class WorkspaceControl:
                     checked[name] = value
                 case "plan":
                     checked[name] = self._check_plan(value)
-                    checked["entitlement"] = entitlement_after_plan_change(
-                        self._product, workspace.entitlement, workspace.plan, value
-                    )
-                    if checked["entitlement"] is not workspace.entitlement:
-                        checked["grace_until_ms"] = self._grace_until(checked["entitlement"])
                 case "always_use_key" | "credits_if_key_fails" | "credits_if_key_fails_limit":
                     self._check_credit_switch(name, value)
                     checked[name] = value

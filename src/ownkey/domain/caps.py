@@ -8,10 +8,24 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from ownkey.domain.money import ceil_div
+
 
 class PauseReason(StrEnum):
     REACHED = "reached"
     NO_ROOM = "no_room"
+
+
+PROJECT_AFTER_MS = 24 * 3_600_000
+"""Less of a month says nothing about the rest of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Where the month ends if the rest is like what was until now. `reaches_cap_at_ms` None: not within the month."""
+
+    spend_nusd: int
+    reaches_cap_at_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +148,15 @@ def due_thresholds(row: PeriodRow) -> tuple[int, ...]:
     if row.paused is not None:
         due.append(100)
     return tuple(due)
+
+
+def project(period: Period, spent_nusd: int, cap_nusd: int | None, now_ms: int) -> Projection | None:
+    """The month's spend at the pace so far; None in its first day. Says what to expect, and decides nothing."""
+    elapsed_ms = min(now_ms, period.ends_at_ms) - period.starts_at_ms
+    if elapsed_ms < PROJECT_AFTER_MS:
+        return None
+    whole_ms = period.ends_at_ms - period.starts_at_ms
+    spend_nusd = ceil_div(spent_nusd * whole_ms, elapsed_ms)
+    if cap_nusd is None or spent_nusd >= cap_nusd or spend_nusd < cap_nusd:
+        return Projection(spend_nusd, None)
+    return Projection(spend_nusd, period.starts_at_ms + ceil_div(cap_nusd * elapsed_ms, spent_nusd))

@@ -6,6 +6,7 @@ Computed at the call and never stored: an entitlement with an end stops at that 
 from collections.abc import Set
 from dataclasses import replace
 
+from ownkey.domain.billing import at_call
 from ownkey.domain.booking import MoneyView
 from ownkey.domain.product import Product
 from ownkey.domain.routing import Entitled, KeyState, PayerState
@@ -22,11 +23,10 @@ _ENTITLED = {
 
 
 def standing(workspace: WorkspaceState, now_ms: int) -> WorkspaceState:
-    """The workspace with its entitlement as it stands at `now_ms`: days of grace that are over leave nothing."""
-    until = workspace.grace_until_ms
-    if workspace.entitlement is EntitlementState.GRACE and until is not None and now_ms >= until:
-        return replace(workspace, entitlement=EntitlementState.NONE)
-    return workspace
+    """The workspace with its entitlement as it stands at `now_ms`: what was paid for and the days of grace end then,
+    whether or not any job has run."""
+    state = at_call(workspace.entitlement, workspace.paid_until_ms, workspace.grace_until_ms, now_ms)
+    return workspace if state is workspace.entitlement else replace(workspace, entitlement=state)
 
 
 def minimum_balance(product: Product, workspace: WorkspaceState) -> int:

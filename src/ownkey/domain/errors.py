@@ -21,3 +21,19 @@ class NotFound(StoreError):
 
 class Unavailable(StoreError):
     pass
+
+
+class DeliveryError(Exception):
+    """A message that was not delivered. The text says why, without a foreign word in it."""
+
+
+class Undeliverable(DeliveryError):
+    """This message will never pass: its recipient or its content is refused for good."""
+
+
+class ChannelDown(DeliveryError):
+    """It may pass later. `for_all`: nothing else will pass now either, so the rest of the batch waits too."""
+
+    def __init__(self, reason: str, *, for_all: bool = True) -> None:
+        super().__init__(reason)
+        self.for_all = for_all

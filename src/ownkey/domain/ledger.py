@@ -96,3 +96,55 @@ def plan_draw(lots: Sequence[Lot], amount_credits: int, destination: str) -> tup
     if amount_credits > 0:
         raise ValueError("the lots hold fewer credits than the charge")
     return tuple(postings)
+
+
+def debt_account(workspace_id: str) -> str:
+    """What was taken back after it had been spent: the one account that may be below 0."""
+    return f"debt:{workspace_id}"
+
+
+def frozen_account(workspace_id: str) -> str:
+    """What is under dispute."""
+    return f"frozen:{workspace_id}"
+
+
+def plan_take_back(
+    lots: Sequence[Lot], own_lot: str | None, free_credits: int, amount_credits: int, debt: str, destination: str
+) -> tuple[Posting, ...]:
+    """Postings that take credits back from a workspace: out of the lot they came in, then the others, then debt.
+
+    `free_credits` is what no call holds: what a call has reserved stays its own, the rest becomes debt.
+    """
+    own = [lot for lot in lots if lot.id == own_lot]
+    others = [lot for lot in lots if lot.id != own_lot]
+    left = amount_credits
+    postings: list[Posting] = []
+    for group in (own, others):
+        here = min(left, max(0, free_credits), sum(lot.remaining_credits for lot in group))
+        if here > 0:
+            postings += plan_draw(group, here, destination)
+            left -= here
+            free_credits -= here
+    if left > 0:
+        postings.append(Posting(debt, destination, left))
+    return tuple(postings)
+
+
+def plan_give_back(taken: Sequence[Posting], debt_credits: int, new_lot: str) -> tuple[Posting, ...]:
+    """The reverse of a `plan_take_back`: each lot gets its own back.
+
+    What had become debt lifts what is left of the debt (`debt_credits`); where new credits have repaid it since, the
+    rest arrives in `new_lot`.
+    """
+    postings = []
+    for posting in reversed(taken):
+        amount = posting.amount_credits
+        if posting.source.startswith("debt:"):
+            lifted = min(amount, debt_credits)
+            if lifted > 0:
+                postings.append(Posting(posting.destination, posting.source, lifted))
+            if amount > lifted:
+                postings.append(Posting(posting.destination, new_lot, amount - lifted))
+        else:
+            postings.append(Posting(posting.destination, posting.source, amount))
+    return tuple(postings)

@@ -41,7 +41,8 @@ class Plan:
     """`byok` says what the plan gives: "included", or "addon" (bought separately).
 
     `minimum_balance_credits` applies to BYOK calls of plans with the add-on. `grant_credits` arrive once when the
-    workspace comes to the plan (cycle grants come with payments).
+    workspace comes to the plan, `cycle_credits` each month while it is on it; those roll over, or expire with their
+    month where `cycle_rollover` is off.
     """
 
     name: str
@@ -49,6 +50,45 @@ class Plan:
     byok: Literal["included", "addon"]
     grant_credits: int = 0
     minimum_balance_credits: int = 0
+    cycle_credits: int = 0
+    cycle_rollover: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TopUpPack:
+    """Credits for money. `name` is how it is ordered."""
+
+    name: str
+    credits: int
+    amount_cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class BillingRules:
+    """How the add-on and credits are sold, from `[billing]`.
+
+    `rail` None: the host sells them itself (`host_url`, or nowhere). `card` asks Stripe, at `api_url` where that is
+    not its own address; `credits` takes `addon_credits` a month from the balance. Amounts are whole cents of
+    `currency`. `price_id` is a price made at Stripe, "" for one that each checkout describes. `return_urls` are the
+    pages of the product that people may be sent back to; the first is the usual one.
+    """
+
+    rail: Literal["card", "credits"] | None = None
+    host_url: str = ""
+    product_name: str = "Power your AI with OpenRouter – $5 Add-on"
+    addon_cents: int = 500
+    addon_credits: int = 500
+    currency: str = "usd"
+    price_id: str = ""
+    packs: tuple[TopUpPack, ...] = ()
+    return_urls: tuple[str, ...] = ()
+    api_url: str = ""
+    account: str = ""
+
+    @property
+    def uses_stripe(self) -> bool:
+        """Whether anything is paid by card: such a start needs Stripe's key and a webhook secret."""
+        return self.rail == "card" or bool(self.packs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +159,7 @@ class Product:
     attribution: Mapping[str, str] = field(default_factory=dict)
     openrouter_fee_bps: int = 550
     direct_embeddings: tuple[str, ...] = ("openai",)
+    billing: BillingRules = BillingRules()
 
     def fix_url(self, flow: str) -> str:
         """Where a person goes to fix a refusal; the host signs them in on the way."""

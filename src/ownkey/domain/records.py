@@ -3,8 +3,9 @@
 They live in the domain because both sides speak of them and neither may import the other.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ownkey.domain.workspace import Role, TokenKind
 
@@ -24,6 +25,8 @@ class Member:
     email: str
     name: str
     role: Role
+    muted: frozenset[str] | None = None
+    """Topics whose e-mails this member does not want (`domain.notices.MUTEABLE`). None, when saving: as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +137,20 @@ class ProbeDue:
     provider: str
     credential_id: str
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One message of the outbox, claimed. `key` is unique for ever; `attempts` counts this one and names the claim;
+    `since_ms` is when its 24 hours began; `have` are the members who have it already."""
+
+    id: int
+    workspace_id: str
+    workspace_name: str
+    external_id: str
+    key: str
+    kind: str
+    payload: Mapping[str, Any]
+    attempts: int
+    since_ms: int
+    have: frozenset[str] = frozenset()

@@ -118,7 +118,8 @@ class WorkspaceState:
 
     `features` maps task → switched on; `feature_settings` task → its knobs. `timezone` is the current IANA zone.
     `cap_version` names the cap in force. `always_use_key`, `credits_if_key_fails` are the two switches;
-    `on_direct_auth_failure` is "fallback" or "fail". `grace_until_ms` ends an entitlement of grace (None: no end set).
+    `on_direct_auth_failure` is "fallback" or "fail". `paid_until_ms` and `grace_until_ms` end an entitlement that was
+    paid for, or lasts out of grace (None: no end set); `domain.billing.at_call` reads them at the call's instant.
     """
 
     id: str
@@ -139,4 +140,5 @@ class WorkspaceState:
     created_at_ms: int
     settings_version: int = 1
     grace_until_ms: int | None = None
+    paid_until_ms: int | None = None
     projects: Mapping[str, str] = field(default_factory=dict)

@@ -1,7 +1,6 @@
 """Sending a planned answer over one connection, with its timing, its fault and its bill."""
 
 import gzip
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -85,7 +84,7 @@ def send_now(show: Show) -> None:
 
 async def play(show: Show) -> None:
     """The slow path: timing and faults."""
-    started = time.monotonic()
+    started = show.exchange.monotonic()
     settings, plan = show.settings, show.plan
     latency = settings.latency_s
     if show.rule is not None and show.fault == "slow_head":
@@ -99,7 +98,7 @@ async def play(show: Show) -> None:
         else:
             await _play_whole(show)
     except Hangup:
-        share = min(1.0, (time.monotonic() - started) / latency) if latency > 0 and not plan.stream else 0.0
+        share = min(1.0, (show.exchange.monotonic() - started) / latency) if latency > 0 and not plan.stream else 0.0
         made = 0 if plan.stream else int(plan.usage.output * share)
         show.bill(plan.usage.so_far(made), aborted=True, default="sent")
         raise

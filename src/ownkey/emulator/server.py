@@ -8,6 +8,7 @@ import asyncio
 import socket
 import struct
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -93,6 +94,10 @@ class Exchange:
         await self.connection.writable()
         if self.connection.lost:
             raise Hangup
+
+    def monotonic(self) -> float:
+        """Seconds on the clock that `sleep` waits on."""
+        return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass, or raise Hangup at once when the client leaves."""

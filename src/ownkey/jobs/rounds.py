@@ -19,9 +19,15 @@ EXPIRE_CREDITS_S = 60.0
 FORGET_ANSWERS_S = 3_600.0
 FORGET_CONNECTS_S = 3_600.0
 VERIFY_S = 300.0
+BILLING_S = 60.0
+PAYMENTS_S = 300.0
+RECONCILE_S = 86_400.0
+RECONCILE_AGAIN_S = 3_600.0
 PRICE_SYNC_S = 86_400.0
 PROBE_KEYS_S = 2.0
 LATE_COSTS_S = 2.0
+DELIVER_S = 1.0
+CALENDAR_S = 30.0
 _SHOWN = 20
 
 NowMs = Callable[[], int]
@@ -57,6 +63,42 @@ class LateCosts(Protocol):
         ...
 
 
+class Delivery(Protocol):
+    async def deliver_due(self) -> object:
+        """Send what the outbox holds for one channel."""
+        ...
+
+
+class Calendar(Protocol):
+    async def roll_periods(self, at_ms: int) -> object:
+        """Begin the month of workspaces whose last one ended paused."""
+        ...
+
+    async def announce_grace(self, at_ms: int) -> object:
+        """Say that days of grace end soon, or have ended."""
+        ...
+
+
+class Billing(Protocol):
+    async def renew_addons(self, at_ms: int) -> object:
+        """Renew add-ons that are paid with credits, and end what has run out."""
+        ...
+
+    async def run_cycles(self, at_ms: int) -> object:
+        """Grant the credits that plans bring each cycle."""
+        ...
+
+
+class Payments(Protocol):
+    async def run(self) -> object:
+        """What failed before, what Stripe was not told, and renewals that nobody has announced."""
+        ...
+
+    async def reconcile(self) -> object:
+        """Everything that no webhook has brought."""
+        ...
+
+
 class Answers(Protocol):
     async def forget_answers(self, at_ms: int) -> object:
         """Drop what is older than 24 hours."""
@@ -87,6 +129,40 @@ def expire_credits_job(credits: Credits, now_ms: NowMs, *, interval_s: float = E
     return Job("expire_credits", interval_s, run)
 
 
+def billing_job(billing: Billing, now_ms: NowMs, *, interval_s: float = BILLING_S) -> Job:
+    """At start too: an anniversary that passed while no process ran is charged before it is missed. Calls do not wait
+    for it: what they are entitled to is computed at each of them."""
+
+    async def run() -> None:
+        await billing.run_cycles(now_ms())
+        await billing.renew_addons(now_ms())
+
+    return Job("billing", interval_s, run, at_once=True)
+
+
+def payments_job(payments: Payments, *, interval_s: float = PAYMENTS_S) -> Job:
+    """What a Stripe that did not answer has left behind."""
+
+    async def run() -> None:
+        await payments.run()
+
+    return Job("payments", interval_s, run)
+
+
+def reconcile_job(payments: Payments, now_ms: NowMs, *, interval_s: float = RECONCILE_S) -> Job:
+    """At start too: events were sent while no process listened. A round that Stripe did not answer comes again within
+    the hour; one that went through is enough for a day."""
+    done_ms: list[int] = []
+
+    async def run() -> None:
+        if done_ms and now_ms() - done_ms[-1] < interval_s * 1_000:
+            return
+        await payments.reconcile()
+        done_ms[:] = [now_ms()]
+
+    return Job("reconcile", min(interval_s, RECONCILE_AGAIN_S), run, at_once=True)
+
+
 def probe_keys_job(keys: Keys, *, interval_s: float = PROBE_KEYS_S) -> Job:
     """At start too: what was suspected when the last process died is confirmed or restored."""
 
@@ -103,6 +179,25 @@ def late_costs_job(late_costs: LateCosts, *, interval_s: float = LATE_COSTS_S) -
         await late_costs.look_up_due()
 
     return Job("late_costs", interval_s, run, at_once=True)
+
+
+def deliver_job(channel: str, delivery: Delivery, *, interval_s: float = DELIVER_S) -> Job:
+    """One job a channel, so that a mail server that hangs keeps no event waiting. At start too."""
+
+    async def run() -> None:
+        await delivery.deliver_due()
+
+    return Job(f"deliver_{channel}", interval_s, run, at_once=True)
+
+
+def calendar_job(calendar: Calendar, now_ms: NowMs, *, interval_s: float = CALENDAR_S) -> Job:
+    """What time alone changes is told in time: a new month, the end of grace. No rule waits for this job."""
+
+    async def run() -> None:
+        await calendar.roll_periods(now_ms())
+        await calendar.announce_grace(now_ms())
+
+    return Job("calendar", interval_s, run, at_once=True)
 
 
 def forget_answers_job(answers: Answers, now_ms: NowMs, *, interval_s: float = FORGET_ANSWERS_S) -> Job:

@@ -49,6 +49,13 @@ class Scheduler:
         if len(self.states) < len(self.jobs):
             raise ValueError("two jobs have one name")
 
+    def add(self, *jobs: Job) -> None:
+        """More jobs, before the start."""
+        if self._tasks:
+            raise RuntimeError("the jobs are running already")
+        self.jobs = [*self.jobs, *jobs]
+        self.__post_init__()
+
     def start(self) -> None:
         """Start every job on the running loop."""
         if self._tasks:

@@ -39,6 +39,20 @@ VARIABLES: tuple[Variable, ...] = (
     Variable("OWNKEY_PORT", "Port to listen on.", "server.port of the configuration"),
     Variable("OWNKEY_URL", "For the command line: the running Ownkey to talk to.", "the local database"),
     Variable("OWNKEY_TOKEN", "For the command line: a service token for OWNKEY_URL.", "none", secret=True),
+    Variable("OWNKEY_SMTP_PASSWORD", "The password of [mail].user.", "mail.password_file", secret=True),
+    Variable("OWNKEY_SMTP_PASSWORD_FILE", "File with the password of [mail].user.", "mail.password_file"),
+    Variable(
+        "OWNKEY_EVENT_SECRETS", "What events to the host are signed with: whsec_…, or two with a space between.",
+        "events.secret_file", secret=True,
+    ),
+    Variable("OWNKEY_EVENT_SECRETS_FILE", "File with the secrets of events.", "events.secret_file"),
+    Variable("OWNKEY_STRIPE_KEY", "Stripe's secret key (sk_… or rk_…), for [billing].", "none", secret=True),
+    Variable("OWNKEY_STRIPE_KEY_FILE", "File with Stripe's secret key.", "none"),
+    Variable(
+        "OWNKEY_STRIPE_WEBHOOK_SECRETS",
+        "What Stripe signs its webhooks with: whsec_…, or several with spaces between.", "none", secret=True,
+    ),
+    Variable("OWNKEY_STRIPE_WEBHOOK_SECRETS_FILE", "File with Stripe's webhook secrets.", "none"),
     Variable("OWNKEY_TESTING", "`1` honours OWNKEY_FAILPOINT. For tests of Ownkey itself.", "off"),
     Variable(
         "OWNKEY_FAILPOINT",

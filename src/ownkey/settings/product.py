@@ -26,6 +26,8 @@ from ownkey.domain.product import (
     RoutingLimits,
     Task,
 )
+from ownkey.settings.billing import StripeSecrets, read_billing, read_stripe_secrets
+from ownkey.settings.channels import EventSettings, MailSettings, read_events, read_mail
 from ownkey.settings.environment import read_environment
 from ownkey.settings.tables import SettingsError, Table
 
@@ -94,6 +96,9 @@ class Settings:
     price_sync: PriceSync
     connect: ConnectRules
     config_path: Path
+    mail: MailSettings | None = None
+    events: EventSettings | None = None
+    stripe: StripeSecrets = StripeSecrets()  # noqa: RUF009 - a frozen value
     testing: bool = False
     failpoint: str | None = None
 
@@ -105,7 +110,7 @@ def load_settings(config_path: Path | None, environ: Mapping[str, str]) -> Setti
     values = _read_file(path)
     preset = Table(str(path), "", values).text("preset", choices=PRESETS)
     root = Table(str(path), "", _merged(preset, values, path))
-    settings = _read_settings(root, preset, path)
+    settings = _read_settings(root, preset, path, environ)
     server = replace(
         settings.server,
         host=environment.host or settings.server.host,
@@ -157,12 +162,17 @@ def _overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _read_settings(root: Table, preset: str, path: Path) -> Settings:
+def _read_settings(root: Table, preset: str, path: Path, environ: Mapping[str, str]) -> Settings:
     root.text("preset")
     origins, insecure = _read_origins(root.table("origins"))
     overrides, sync = _read_prices(root.table("prices"))
+    product = _read_product(root, preset)
+    billing = root.table("billing")
+    product = replace(product, billing=read_billing(
+        billing, insecure=insecure, entry_url=product.entry_url, payers=product.payers, plans=product.plans
+    ))
     settings = Settings(
-        product=_read_product(root, preset),
+        product=product,
         server=_read_server(root.table("server"), path),
         origins=origins,
         allow_insecure_origins=insecure,
@@ -171,6 +181,9 @@ def _read_settings(root: Table, preset: str, path: Path) -> Settings:
         price_sync=sync,
         connect=_read_connect(root.table("connect"), origins["openrouter"]),
         config_path=path,
+        mail=read_mail(root.table("mail"), product.entry_url, environ),
+        events=read_events(root.table("events"), insecure, environ),
+        stripe=read_stripe_secrets(billing, product.billing, environ),
     )
     root.done()
     return settings
@@ -372,6 +385,8 @@ def _read_plan(name: str, table: Table) -> Plan:
         byok="included" if byok == "included" else "addon",
         grant_credits=table.whole("grant_credits", 0),
         minimum_balance_credits=table.whole("minimum_balance_credits", 0),
+        cycle_credits=table.whole("cycle_credits", 0, most=1_000_000_000),
+        cycle_rollover=table.flag("cycle_rollover", True),
     )
     table.done()
     return plan

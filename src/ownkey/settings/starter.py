@@ -58,6 +58,20 @@ _APP_BUILDER = """
 # byok = "addon"               # or "included"
 # grant_credits = 50           # once
 # minimum_balance_credits = 10 # that calls with the customer's own key need
+# cycle_credits = 1000         # each month while the workspace is on this plan
+# cycle_rollover = true        # false: they expire with their month
+
+# Selling the add-on. Paid by card it needs OWNKEY_STRIPE_KEY and OWNKEY_STRIPE_WEBHOOK_SECRETS (docs/billing.md).
+# [billing]
+# rail = "card"                # or "credits" (deducted monthly), or "host" (you sell it yourself)
+# addon_cents = 500            # a month, in `currency`
+# addon_credits = 500          # a month, where rail = "credits"
+# currency = "usd"
+# return_urls = ["https://app.example.com/billing"]  # where people come back to after paying
+# host_url = "https://app.example.com/plans"         # where rail = "host"
+# [billing.packs.small]        # credits that people can buy; as many packs as you like
+# credits = 1000
+# cents = 1000
 
 # A task's models are OpenRouter slugs, in order of preference:
 # [tasks.build_app]
@@ -102,6 +116,20 @@ data_dir = "data"
 # [connect]
 # public_url = "https://ownkey.example.com"     # where browsers reach this server
 # return_urls = ["https://app.example.com/settings/ai"]  # pages of your product that they may be sent back to
+
+# Who hears of caps, keys and payments. Without a mail server, and without an endpoint, messages are kept as
+# skipped (`ownkey outbox`). Secrets stand in the environment or in a file of their own, never here.
+# [mail]
+# host = "smtp.example.com"
+# port = 587
+# tls = "starttls"             # or "implicit" (port 465); "none" on loopback only
+# user = "ownkey"
+# from = "Example AI <no-reply@example.com>"
+# password_file = "smtp.password"  # or OWNKEY_SMTP_PASSWORD
+#
+# [events]                     # signed as Standard Webhooks says
+# url = "https://app.example.com/hooks/ownkey"
+# secret_file = "events.secret"    # whsec_…; or OWNKEY_EVENT_SECRETS
 
 # [prices]
 # sync = true                  # read OpenRouter's public price list at start and daily

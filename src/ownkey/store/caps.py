@@ -4,8 +4,6 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from ownkey.domain.caps import PeriodRow, due_thresholds, is_reached, plan_period
 from ownkey.domain.errors import NotFound
 from ownkey.domain.money import check_nusd
@@ -14,10 +12,13 @@ from ownkey.store.audit import load_audit, save_audit
 from ownkey.store.connection import Connection, snapshot
 from ownkey.store.core import Core
 from ownkey.store.periods import (
+    PAUSED_AND_OVER,
+    announce_resumed,
     ensure_period,
     load_cap_in_force,
     load_newest,
     load_period,
+    roll_periods,
     save_alerts,
     set_cap,
 )
@@ -31,21 +32,6 @@ _ALERTS = """
 SELECT p.period_key, a.cap_version, a.threshold, a.state, a.cap_nusd, a.spent_nusd, a.reason, a.at_ms
 FROM alert a JOIN cap_period p ON p.id = a.period_id AND p.workspace_id = a.workspace_id
 WHERE a.workspace_id = ? ORDER BY a.period_id, a.cap_version, a.threshold
-"""
-_OUTBOX = """
-SELECT id, workspace_id, dedupe_key, channel, kind, payload, state, attempts, next_at_ms, created_at_ms FROM outbox
-WHERE workspace_id = ? ORDER BY id DESC LIMIT ?
-"""
-_OUTBOX_ALL = """
-SELECT id, workspace_id, dedupe_key, channel, kind, payload, state, attempts, next_at_ms, created_at_ms FROM outbox
-ORDER BY id DESC LIMIT ?
-"""
-_OUTBOX_DUE = """
-SELECT id, workspace_id, dedupe_key, channel, kind, payload, state, attempts, next_at_ms, created_at_ms FROM outbox
-WHERE state = 'waiting' AND next_at_ms <= ? ORDER BY next_at_ms, id LIMIT ?
-"""
-_OUTBOX_RESULT = """
-UPDATE outbox SET state = ?, attempts = attempts + 1, next_at_ms = ? WHERE id = ? AND state = 'waiting'
 """
 
 
@@ -72,9 +58,11 @@ def save_cap(
     conn.execute(_INSERT, (
         workspace_id, version + 1, cap_nusd, threshold, f"{actor.kind}:{actor.id}", at_ms, row.period.key, used_nusd,
     ))
-    met_before = frozenset(due_thresholds(row))
+    met_before, was_paused = frozenset(due_thresholds(row)), row.paused is not None
     row = set_cap(conn, row, version + 1, cap_nusd, threshold)
     save_alerts(conn, row, at_ms, silent=met_before)
+    if was_paused and row.paused is None:
+        announce_resumed(conn, row, "cap_changed", at_ms)
     save_audit(
         conn, workspace_id, "cap.changed", row.period.key, {"cap_nusd": old_cap, "threshold": old_threshold},
         {"cap_nusd": cap_nusd, "threshold": threshold}, at_ms=at_ms, actor=actor,
@@ -99,16 +87,8 @@ def read_cap(conn: sqlite3.Connection, workspace_id: str, at_ms: int) -> CapSett
     )
 
 
-def _outbox_row(row: tuple[Any, ...]) -> Mapping[str, Any]:
-    return {
-        "id": row[0], "workspace_id": row[1], "dedupe_key": row[2], "channel": row[3], "kind": row[4],
-        "payload": msgspec.json.decode(row[5]), "state": row[6], "attempts": row[7], "next_at_ms": row[8],
-        "created_at_ms": row[9],
-    }
-
-
 class CapsPart(Core):
-    """Satisfies `control.ports.Caps`, and serves the outbox to the job that empties it."""
+    """Satisfies `control.ports.Caps`."""
 
     async def save_cap(
         self, workspace_id: str, cap_nusd: int | None, threshold: int, *, at_ms: int, actor: Actor
@@ -133,23 +113,11 @@ class CapsPart(Core):
         rows = await self._read(lambda conn: conn.execute(_ALERTS, (workspace_id,)).fetchall())
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    async def load_outbox(self, workspace_id: str | None, *, limit: int) -> Sequence[Mapping[str, Any]]:
-        """Newest first; None: every workspace's (operators)."""
-        count = max(0, min(limit, 1_000))
-        if workspace_id is None:
-            rows = await self._read(lambda conn: conn.execute(_OUTBOX_ALL, (count,)).fetchall())
-        else:
-            rows = await self._read(lambda conn: conn.execute(_OUTBOX, (workspace_id, count)).fetchall())
-        return [_outbox_row(row) for row in rows]
-
-    async def load_due_outbox(self, at_ms: int, *, limit: int) -> Sequence[Mapping[str, Any]]:
-        """What waits to be sent, longest due first."""
-        rows = await self._read(lambda conn: conn.execute(_OUTBOX_DUE, (at_ms, limit)).fetchall())
-        return [_outbox_row(row) for row in rows]
-
-    async def save_outbox_result(self, outbox_id: int, state: str, next_at_ms: int) -> None:
-        """`state` is "sent", "failed" (given up) or "waiting" (again at `next_at_ms`)."""
-        await self._write(lambda conn: conn.execute(_OUTBOX_RESULT, (state, next_at_ms, outbox_id)).rowcount)
+    async def roll_periods(self, at_ms: int, *, limit: int = 500) -> int:
+        """A job: a month that ended paused is followed by the next; returns the months begun."""
+        if not self._near.execute(PAUSED_AND_OVER, (at_ms, 1)).fetchone():
+            return 0
+        return await self._write(lambda conn: roll_periods(conn, at_ms, limit))
 
     async def load_audit(self, workspace_id: str | None, *, limit: int) -> Sequence[Mapping[str, Any]]:
         return await self._read(lambda conn: load_audit(conn, workspace_id, limit))

@@ -28,10 +28,11 @@ class Core:
     def __init__(
         self, conn: Connection, near: sqlite3.Connection, far: sqlite3.Connection, *, clock_ms: Callable[[], int],
         instance_id: str, book: PriceBook, overages: set[tuple[str, str, int]],
+        make_writer: Callable[[Connection], Writer] = Writer,
     ) -> None:
         self.instance_id = instance_id
         self.clock_ms = clock_ms
-        self.writer = Writer(conn)
+        self.writer = make_writer(conn)
         self._near = near
         self._far = far
         self._far_thread = ThreadPoolExecutor(1, "ownkey-reader")

@@ -12,7 +12,7 @@ from ownkey.domain.workspace import Credential, CredentialStatus, Health, Sealed
 from ownkey.store.audit import save_audit
 from ownkey.store.connection import Connection
 from ownkey.store.core import Core
-from ownkey.store.periods import announce, utc_text
+from ownkey.store.notices import announce, announce_change, load_standing, payer_terms, utc_text
 
 _COLUMNS = """
 SELECT id, workspace_id, provider, version, origin, hint, label, status, health, salt, commitment, nonce, ciphertext,
@@ -130,8 +130,8 @@ def _open_incident(
         announce(conn, credential.workspace_id, f"incident:{incident.lastrowid}:opened", "credential_unhealthy", {
             "workspace_id": credential.workspace_id, "provider": credential.provider, "hint": credential.hint,
             "label": credential.label, "cause": cause, "signal": signal, "since": utc_text(since_ms),
-            "at": utc_text(at_ms),
-        }, at_ms)
+            "at": utc_text(at_ms), **payer_terms(conn, credential.workspace_id, at_ms),
+        }, at_ms, group=f"key:{credential.id}")
         _audit_incident(conn, credential, "credential.unhealthy", {"cause": cause, "signal": signal}, at_ms)
 
 
@@ -141,7 +141,7 @@ def _close_incident(conn: Connection, credential: Credential, at_ms: int) -> Non
         announce(conn, credential.workspace_id, f"incident:{found[0]}:closed", "credential_recovered", {
             "workspace_id": credential.workspace_id, "provider": credential.provider, "hint": credential.hint,
             "label": credential.label, "at": utc_text(at_ms),
-        }, at_ms)
+        }, at_ms, group=f"key:{credential.id}")
         _audit_incident(conn, credential, "credential.recovered", {"incident": found[0]}, at_ms)
 
 
@@ -153,6 +153,22 @@ def _audit_incident(
         {"id": credential.id, "version": credential.version, "hint": credential.hint, **what}, at_ms=at_ms,
         actor=_KEEPER,
     )
+
+
+def _key_change(before: Credential | None, after: Credential | None) -> dict[str, Any]:
+    """A changed key as a notice tells it: its states, and the hint that people know it by."""
+    shown = after or before
+    assert shown is not None
+    return {
+        "what": "credential", "provider": shown.provider, "hint": shown.hint, "label": shown.label,
+        "before": _state(before), "after": _state(after),
+    }
+
+
+def _state(credential: Credential | None) -> str:
+    if credential is None:
+        return "missing"
+    return "undecryptable" if credential.undecryptable else str(credential.status)
 
 
 def _told(credential: Credential | None) -> dict[str, Any] | None:
@@ -175,6 +191,7 @@ class CredentialsPart(Core):
             before = _read_one(conn, _ONE, credential.workspace_id, credential.provider)
             if before is not None and credential.version <= before.version:
                 return Conflict("The key was replaced meanwhile; look at the current one and save again.")
+            standing = load_standing(conn, credential.workspace_id, at_ms)
             conn.execute(_DELETE, (credential.workspace_id, credential.provider))
             sealed = credential.sealed
             conn.execute(_INSERT, (
@@ -191,6 +208,9 @@ class CredentialsPart(Core):
             save_audit(
                 conn, credential.workspace_id, "credential.saved", credential.provider, _told(before),
                 _told(credential), at_ms=at_ms, actor=actor,
+            )
+            announce_change(
+                conn, credential.workspace_id, standing, [_key_change(before, credential)], at_ms, actor
             )
             return before is not None
 
@@ -215,6 +235,7 @@ class CredentialsPart(Core):
             before = _read_one(conn, _ONE, workspace_id, provider)
             if before is None:
                 return None
+            standing = load_standing(conn, workspace_id, at_ms)
             conn.execute(_SET_STATUS, (CredentialStatus(status), workspace_id, provider))
             conn.execute(_VERSION_UP, (workspace_id,))
             after = _read_one(conn, _ONE, workspace_id, provider)
@@ -222,6 +243,8 @@ class CredentialsPart(Core):
                 conn, workspace_id, "credential.status", provider, _told(before), _told(after), at_ms=at_ms,
                 actor=actor,
             )
+            if after is not None and after.status is not before.status:
+                announce_change(conn, workspace_id, standing, [_key_change(before, after)], at_ms, actor)
             return after
 
         return await self._write(operation, workspace_id)
@@ -258,12 +281,14 @@ class CredentialsPart(Core):
             before = _read_one(conn, _ONE, workspace_id, provider)
             if before is None:
                 return False
+            standing = load_standing(conn, workspace_id, at_ms)
             conn.execute(_DELETE, (workspace_id, provider))
             conn.execute(_CLOSE_INCIDENT, (at_ms, workspace_id, before.id)).fetchall()
             conn.execute(_VERSION_UP, (workspace_id,))
             save_audit(
                 conn, workspace_id, "credential.deleted", provider, _told(before), None, at_ms=at_ms, actor=actor
             )
+            announce_change(conn, workspace_id, standing, [_key_change(before, None)], at_ms, actor)
             return True
 
         deleted = await self._write(operation, workspace_id)

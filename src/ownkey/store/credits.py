@@ -7,19 +7,16 @@ from ownkey.domain.errors import Conflict, NotFound, StoreError
 from ownkey.domain.ledger import LedgerEntry, Posting
 from ownkey.domain.money import MAX_NUSD
 from ownkey.domain.records import Actor, Wallet
+from ownkey.store.addons import retry_owed
 from ownkey.store.audit import save_audit
 from ownkey.store.connection import Connection
 from ownkey.store.core import Core
-from ownkey.store.ledger_rows import save_entry
+from ownkey.store.ledger_rows import add_credits, save_entry
 
 _ENTRY = "SELECT workspace_id, kind FROM ledger_entry WHERE idem_key = ?"
 _GRANTED = """
 SELECT p.amount_credits FROM posting p JOIN ledger_entry e ON e.id = p.entry_id AND e.workspace_id = p.workspace_id
 WHERE e.idem_key = ? AND p.workspace_id = ? AND p.n = 0
-"""
-_NEW_LOT = """
-INSERT INTO lot(workspace_id, origin, granted_credits, remaining_credits, expires_at_ms, created_at_ms)
-VALUES (?, ?, ?, 0, ?, ?)
 """
 _ADD = """
 UPDATE wallet SET balance_credits = balance_credits + ? WHERE workspace_id = ?
@@ -55,10 +52,11 @@ def grant(
         return Wallet(*conn.execute(_WALLET, (workspace_id,)).fetchone())
     if conn.execute(_WALLET, (workspace_id,)).fetchone() is None:
         return NotFound("no such workspace")
-    lot_id = conn.execute(_NEW_LOT, (workspace_id, origin, amount, expires_at_ms, at_ms)).lastrowid
-    entry = LedgerEntry(idem_key, origin, (Posting(f"source:{origin}", f"lot:{lot_id}", amount),))
-    save_entry(conn, workspace_id, entry, hold_id=None, actor=f"{actor.kind}:{actor.id}", at_ms=at_ms)
-    wallet = Wallet(*conn.execute(_ADD, (amount, workspace_id)).fetchone())
+    add_credits(
+        conn, workspace_id, amount, origin, expires_at_ms, idem_key, actor=f"{actor.kind}:{actor.id}", at_ms=at_ms
+    )
+    retry_owed(conn, workspace_id, at_ms)
+    wallet = Wallet(*conn.execute(_WALLET, (workspace_id,)).fetchone())
     save_audit(conn, workspace_id, "credits.granted", idem_key, None, {
         "amount_credits": amount, "origin": origin, "expires_at_ms": expires_at_ms,
         "balance_credits": wallet.balance_credits,

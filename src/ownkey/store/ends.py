@@ -14,7 +14,8 @@ from ownkey.domain.product import CreditRules
 from ownkey.domain.receipts import Basis, HoldState
 from ownkey.store.connection import Connection
 from ownkey.store.ledger_rows import save_charge, save_refund_of_charge
-from ownkey.store.periods import after_spend, announce, load_period, resume, row_of, save_alerts
+from ownkey.store.notices import announce, utc_text
+from ownkey.store.periods import after_spend, announce_resumed, load_period, resume, row_of, save_alerts
 
 # The context is kept until the call's receipt is written: the first attempt's row holds it for all of them.
 # A priced attempt of unknown cost counts whole: unknown is never 0 under a cap.
@@ -156,7 +157,7 @@ def announce_overage(
     """The provider billed more than its attempt could cost: said once a hold."""
     announce(conn, workspace_id, f"overage:{hold_id}", "overage", {
         "workspace_id": workspace_id, "call": call_id, "hold": hold_id, "bound_nusd": str(bound),
-        "cost_nusd": str(cost),
+        "cost_nusd": str(cost), "at": utc_text(at_ms),
     }, at_ms)
 
 
@@ -249,6 +250,7 @@ def _respend(
     row = row_of(values)
     if delta < 0 and row.paused is not None and not is_reached(row.cap_nusd, row.spent_nusd):
         row = resume(conn, row)
+        announce_resumed(conn, row, "corrected", at_ms)
     if delta > 0:
         after_spend(conn, row, at_ms)
     else:

@@ -12,6 +12,7 @@ from ownkey.domain.product import CreditRules
 from ownkey.domain.refusals import Code
 from ownkey.domain.routing import Funding
 from ownkey.store.connection import Connection
+from ownkey.store.notices import announce_step_in
 from ownkey.store.periods import ensure_period, figures_of, load_period, pause, save_alerts
 
 _RESERVE = """
@@ -160,6 +161,7 @@ def _take_credits(conn: Connection, request: HoldRequest, period_id: int) -> Hol
         )
     if request.key_failed:
         conn.execute(_KEY_HOLD, (request.workspace_id, row.period.key, key_limit, credits))
+        announce_step_in(conn, request.workspace_id, key_limit, request.at_ms)
     _insert(
         conn, request, period_id=None, bound_nusd=bound, bound_credits=credits, rules=rules,
         key_period=row.period.key if request.key_failed else None, after_audit=after_audit,

@@ -5,15 +5,13 @@ Runs inside the writer's transaction: what these functions read cannot change be
 
 import sqlite3
 from dataclasses import replace
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
-
-import msgspec
 
 from ownkey.domain.booking import CapFigures
 from ownkey.domain.caps import PauseReason, Period, PeriodRow, due_thresholds, is_reached, plan_period
+from ownkey.domain.notices import Kind
 from ownkey.store.connection import Connection
+from ownkey.store.notices import announce, utc_text
 
 _NEWEST = """
 SELECT id, period_key, starts_at_ms, ends_at_ms, timezone FROM cap_period
@@ -36,22 +34,18 @@ _SET_CAP = """
 UPDATE cap_period SET cap_version = ?, cap_nusd = ?, threshold = ?, state = ?, pause_reason = ?
 WHERE id = ? AND workspace_id = ?
 """
+PAUSED_AND_OVER = """
+SELECT p.workspace_id, w.timezone FROM cap_period p JOIN workspace w ON w.id = p.workspace_id
+WHERE p.state = 'paused' AND p.ends_at_ms <= ? AND w.status <> 'deleted' AND NOT EXISTS (
+  SELECT 1 FROM cap_period n WHERE n.workspace_id = p.workspace_id AND n.period_key > p.period_key)
+ORDER BY p.ends_at_ms LIMIT ?
+"""
 _INSERT_ALERT = """
 INSERT INTO alert(workspace_id, period_id, cap_version, threshold, state, cap_nusd, spent_nusd, reason, at_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
-_INSERT_OUTBOX = """
-INSERT INTO outbox(workspace_id, dedupe_key, channel, kind, payload, next_at_ms, created_at_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
-"""
 
 _MEMORY_LIMIT = 100_000
-
-
-@lru_cache(maxsize=4_096)
-def utc_text(at_ms: int) -> str:
-    """1_764_547_200_000 → "2025-12-01T00:00:00Z"."""
-    return datetime.fromtimestamp(at_ms // 1_000, UTC).isoformat().replace("+00:00", "Z")
 
 
 def row_of(values: tuple[Any, ...]) -> PeriodRow:
@@ -99,6 +93,8 @@ def ensure_period(conn: Connection, workspace_id: str, at_ms: int, timezone: str
         period_id = newest[0]
     else:
         period_id = _create_period(conn, workspace_id, period, at_ms)
+        if newest is not None:
+            _resume_with(conn, workspace_id, newest[0], period_id, at_ms)
     if len(conn.periods) >= _MEMORY_LIMIT:
         conn.periods.clear()
     conn.periods[workspace_id] = (period_id, period.ends_at_ms)
@@ -173,14 +169,38 @@ def _announce(conn: Connection, row: PeriodRow, threshold: int, at_ms: int) -> N
         "held_nusd": str(row.held_nusd + row.leased_nusd), "reason": row.paused,
         "resets_at": utc_text(row.period.ends_at_ms), "at": utc_text(at_ms),
     }
-    kind = "ai_paused" if threshold == 100 else "spend_threshold"
-    announce(conn, row.workspace_id, f"alert:{row.id}:{row.cap_version}:{threshold}", kind, payload, at_ms)
+    kind = Kind.AI_PAUSED if threshold == 100 else Kind.SPEND_THRESHOLD
+    announce(
+        conn, row.workspace_id, f"alert:{row.id}:{row.cap_version}:{threshold}", kind, payload, at_ms, group="spend"
+    )
 
 
-def announce(
-    conn: sqlite3.Connection, workspace_id: str, key: str, kind: str, payload: dict[str, Any], at_ms: int
-) -> None:
-    """One e-mail row and one event row. `key` makes them unique for ever; recipients are found when sending."""
-    text = msgspec.json.encode(payload).decode()
-    for channel in ("email", "event"):
-        conn.execute(_INSERT_OUTBOX, (workspace_id, f"{key}:{channel}", channel, kind, text, at_ms, at_ms))
+def _resume_with(conn: Connection, workspace_id: str, old_id: int, new_id: int, at_ms: int) -> None:
+    """A new month began: where the old one ended paused and this one is not, AI is back."""
+    if load_period(conn, workspace_id, old_id).paused is None:
+        return
+    row = load_period(conn, workspace_id, new_id)
+    if row.paused is None:
+        announce_resumed(conn, row, "new_period", at_ms)
+
+
+def announce_resumed(conn: Connection, row: PeriodRow, cause: str, at_ms: int) -> None:
+    """AI goes on: `cause` is "cap_changed", "new_period" or "corrected". Once per period and cap version."""
+    if at_ms >= row.period.ends_at_ms:
+        return
+    announce(conn, row.workspace_id, f"resumed:{row.id}:{row.cap_version}", Kind.AI_RESUMED, {
+        "workspace_id": row.workspace_id, "period": row.period.key, "cap_version": row.cap_version,
+        "cap_nusd": None if row.cap_nusd is None else str(row.cap_nusd), "spent_nusd": str(row.spent_nusd),
+        "cause": cause, "at": utc_text(at_ms),
+    }, at_ms, group="spend")
+
+
+def roll_periods(conn: Connection, at_ms: int, limit: int) -> int:
+    """A job: begin the month of workspaces that are paused in one that has ended, so that they hear of it in time.
+
+    Nothing else needs it: a call after the month's end begins the new one by itself. Returns the months begun.
+    """
+    found = conn.execute(PAUSED_AND_OVER, (at_ms, limit)).fetchall()
+    for workspace_id, timezone in found:
+        ensure_period(conn, workspace_id, at_ms, timezone)
+    return len(found)

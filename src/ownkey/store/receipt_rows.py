@@ -21,7 +21,7 @@ from ownkey.domain.records import ReceiptFilter, UsageSince, UsageSums
 from ownkey.domain.routing import Funding
 from ownkey.store.connection import Connection
 from ownkey.store.ends import end_hold
-from ownkey.store.periods import utc_text
+from ownkey.store.notices import utc_text
 
 _INSERT = """
 INSERT INTO receipt(id, workspace_id, at_ms, task, model, provider, funding, code, conversation, project, generation,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ownkey.domain.errors import StoreError
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0010", "0020")
 HEAD = REVISIONS[-1]
 
 
@@ -33,11 +33,11 @@ def migrate(conn: sqlite3.Connection) -> None:
             f"The database is at schema {revision}, this version of Ownkey knows up to {HEAD}. "
             "Start the newer version, or restore the backup that was made before the upgrade."
         )
-    apply_steps(conn, "head")
+    run_alembic(conn)
 
 
-def apply_steps(conn: sqlite3.Connection, to: str) -> None:
-    """The steps up to the revision `to`, in one transaction."""
+def run_alembic(conn: sqlite3.Connection, target: str = "head") -> None:
+    """Apply the steps up to `target`, all in one transaction."""
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import create_engine, event
@@ -55,6 +55,6 @@ def apply_steps(conn: sqlite3.Connection, to: str) -> None:
     config.set_main_option("path_separator", "os")
     with engine.connect() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, to)
+        command.upgrade(config, target)
         connection.commit()
     conn.rollback()

@@ -23,12 +23,15 @@ from ownkey.store.connects import ConnectsPart
 from ownkey.store.credentials import CredentialsPart
 from ownkey.store.credits import CreditsPart
 from ownkey.store.late_costs import LateCostsPart
+from ownkey.store.outbox import OutboxPart, release_leases
+from ownkey.store.payments import PaymentsPart
 from ownkey.store.prices import PricesPart, read_newest
 from ownkey.store.recovery import recover
 from ownkey.store.schema import migrate
 from ownkey.store.tokens import TokensPart
 from ownkey.store.verify import verify
 from ownkey.store.workspaces import WorkspacesPart
+from ownkey.store.writer import Writer
 
 _INSTANCE = "SELECT id FROM instance"
 _NEW_INSTANCE = "INSERT INTO instance(only_row, id, created_at_ms) VALUES (1, ?, ?)"
@@ -40,7 +43,7 @@ _PROBE = "UPDATE instance SET created_at_ms = created_at_ms WHERE only_row = 1"
 
 class SQLiteStore(
     BooksPart, WorkspacesPart, TokensPart, CredentialsPart, CapsPart, CreditsPart, PricesPart, AnswersPart,
-    ConnectsPart, LateCostsPart,
+    ConnectsPart, LateCostsPart, OutboxPart, PaymentsPart,
 ):
     """Satisfies every port of `gateway.ports` and `control.ports` that speaks of memory."""
 
@@ -49,12 +52,15 @@ class SQLiteStore(
 
     @classmethod
     def open(
-        cls, path: str | Path, *, clock_ms: Callable[[], int], boot_id: str, audit_key: bytes = b""
+        cls, path: str | Path, *, clock_ms: Callable[[], int], boot_id: str, audit_key: bytes = b"",
+        make_writer: Callable[[Connection], Writer] = Writer, watch: Callable[[str], None] | None = None,
     ) -> Self:
         """Take the file, bring its schema up to date and end what a dead process left open.
 
         Raises InUse if another process owns it, TooNew if a newer version wrote it. `audit_key` keys the audit
         chains' MACs. Needs no running event loop; every coroutine method must then be called on one loop.
+        `make_writer` is a simulation's way to own the writer's time; `watch` hears every statement of the writing
+        connection before it runs (`failpoints`).
         """
         path = Path(path).resolve()
         lock = Lock(path)
@@ -64,13 +70,16 @@ class SQLiteStore(
             conn = open_writer(path, boot_id=boot_id, audit_key=audit_key)
             opened.append(conn)
             migrate(conn)
+            if watch is not None:
+                conn.set_trace_callback(watch)
             instance_id = _ensure_instance(conn, clock_ms())
             recovered = recover(conn, clock_ms())
+            release_leases(conn, clock_ms())
             conn.forget()
             opened += [near := open_reader(path), far := open_reader(path)]
             store = cls(
                 conn, near, far, clock_ms=clock_ms, instance_id=instance_id, book=read_newest(near),
-                overages=set(near.execute(_FLAGS).fetchall()),
+                overages=set(near.execute(_FLAGS).fetchall()), make_writer=make_writer,
             )
         except BaseException:
             for connection in opened:

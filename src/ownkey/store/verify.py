@@ -175,6 +175,67 @@ FROM receipt r JOIN hold h ON h.call_id = r.id AND h.workspace_id = r.workspace_
 LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
 GROUP BY r.workspace_id, r.id HAVING sum(h.state = 'held') = 0
 """
+# An add-on that is paid and the entitlement that stands beside it, written together.
+_ENTITLEMENTS = """
+SELECT w.id AS workspace_id, w.entitlement, w.paid_until_ms, w.grace_until_ms,
+  CASE a.state WHEN 'active' THEN 'active' WHEN 'cancelling' THEN 'cancelling'
+    WHEN 'past_due' THEN 'grace' WHEN 'lapsed' THEN 'inactive' ELSE 'none' END,
+  CASE WHEN a.state IN ('active', 'cancelling', 'past_due', 'lapsed') THEN a.paid_until_ms END,
+  CASE WHEN a.state IN ('active', 'past_due') THEN a.grace_until_ms END
+FROM workspace w LEFT JOIN addon a ON a.workspace_id = w.id
+WHERE w.entitlement_by = 'payments' AND w.status <> 'deleted'
+"""
+# Whoever is entitled because of payments has paid: the period's invoice, or its entry in the ledger.
+_UNPAID = """
+SELECT a.workspace_id, a.state FROM addon a
+WHERE a.rail = 'credits' AND a.state IN ('active', 'cancelling') AND NOT EXISTS (
+  SELECT 1 FROM ledger_entry e WHERE e.workspace_id = a.workspace_id AND e.kind = 'addon'
+    AND e.idem_key LIKE 'addon:' || a.workspace_id || ':%')
+UNION ALL
+SELECT a.workspace_id, a.state FROM addon a
+WHERE a.rail = 'card' AND NOT EXISTS (
+  SELECT 1 FROM payment_order o WHERE o.workspace_id = a.workspace_id AND o.subscription = a.subscription
+    AND o.state = 'paid' AND o.purpose = 'addon' AND o.amount_cents = a.amount)
+"""
+_PAYMENTS = """
+SELECT p.workspace_id, p.id, p.amount_cents, p.credits, o.amount_cents, o.credits, o.state,
+  coalesce((SELECT sum(x.amount_credits) FROM ledger_entry e
+    JOIN posting x ON x.entry_id = e.id AND x.workspace_id = e.workspace_id
+    WHERE e.idem_key = 'checkout:' || p.id AND e.workspace_id = p.workspace_id), 0)
+FROM payment p JOIN payment_order o ON o.id = p.order_id AND o.workspace_id = p.workspace_id
+"""
+_UNORDERED = """
+SELECT e.workspace_id, e.id FROM ledger_entry e
+WHERE (e.idem_key LIKE 'checkout:%' AND NOT EXISTS (
+    SELECT 1 FROM payment p WHERE p.workspace_id = e.workspace_id AND 'checkout:' || p.id = e.idem_key))
+  OR (e.kind IN ('refund', 'dispute_opened') AND NOT EXISTS (
+    SELECT 1 FROM payment_loss l WHERE l.workspace_id = e.workspace_id AND l.credits > 0
+      AND e.idem_key IN ('refund:' || l.id, 'dispute:' || l.id || ':opened')))
+"""
+# What was taken back: each loss with the credits that its entry moved.
+_LOSSES = """
+SELECT l.workspace_id, l.id, l.credits, coalesce((SELECT sum(x.amount_credits) FROM ledger_entry e
+    JOIN posting x ON x.entry_id = e.id AND x.workspace_id = e.workspace_id
+    WHERE e.workspace_id = l.workspace_id AND e.idem_key IN ('refund:' || l.id, 'dispute:' || l.id || ':opened')), 0)
+FROM payment_loss l
+"""
+_FROZEN = """
+WITH frozen AS (
+  SELECT workspace_id,
+    sum(CASE WHEN destination LIKE 'frozen:%' THEN amount_credits ELSE -amount_credits END) AS credits
+  FROM posting WHERE destination LIKE 'frozen:%' OR source LIKE 'frozen:%' GROUP BY workspace_id),
+open AS (
+  SELECT workspace_id, sum(credits) AS credits FROM payment_loss
+  WHERE kind = 'dispute' AND state = 'opened' GROUP BY workspace_id)
+SELECT w.workspace_id, coalesce(f.credits, 0), coalesce(o.credits, 0) FROM wallet w
+LEFT JOIN frozen f ON f.workspace_id = w.workspace_id LEFT JOIN open o ON o.workspace_id = w.workspace_id
+WHERE coalesce(f.credits, 0) <> coalesce(o.credits, 0)
+"""
+_DEBTS = """
+SELECT workspace_id, sum(CASE WHEN destination LIKE 'debt:%' THEN amount_credits ELSE -amount_credits END)
+FROM posting WHERE destination LIKE 'debt:%' OR source LIKE 'debt:%' GROUP BY workspace_id
+HAVING sum(CASE WHEN destination LIKE 'debt:%' THEN amount_credits ELSE -amount_credits END) > 0
+"""
 _AUDIT = """
 SELECT workspace_id, n, at_ms, actor_kind, actor_id, action, target, before, after, prev, mac FROM audit
 ORDER BY workspace_id, n
@@ -275,6 +336,27 @@ def _check_receipts(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
             yield Finding("receipt.charge", workspace, (receipt,), f"{credits}, by its holds {holds_credits}")
 
 
+def _check_payments(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
+    for workspace, state, paid, grace, *wanted in conn.execute(_ENTITLEMENTS):
+        if [state, paid, grace] != wanted:
+            yield Finding("entitlement", workspace, (), f"{[state, paid, grace]}, by its payments {wanted}")
+    for workspace, state in conn.execute(_UNPAID):
+        yield Finding("addon.unpaid", workspace, (), f"{state} without a payment")
+    for workspace, payment, cents, credits, ordered, ordered_credits, state, posted in conn.execute(_PAYMENTS):
+        if (cents, credits, state, posted) != (ordered, ordered_credits, "paid", credits):
+            yield Finding("payment.order", workspace, (payment,), f"{cents} cents for {posted} credits, ordered "
+                          f"{ordered} for {ordered_credits}, {state}")
+    for workspace, entry in conn.execute(_UNORDERED):
+        yield Finding("L8.payment", workspace, (str(entry),), "moves credits without its payment")
+    for workspace, loss, credits, posted in conn.execute(_LOSSES):
+        if credits != posted:
+            yield Finding("payment_loss", workspace, (loss,), f"{credits} credits, by its entry {posted}")
+    for workspace, frozen, disputed in conn.execute(_FROZEN):
+        yield Finding("frozen", workspace, (), f"{frozen}, by open disputes {disputed}")
+    for workspace, debt in conn.execute(_DEBTS):
+        yield Finding("debt", workspace, (), f"repaid {debt} more than was owed")
+
+
 def _check_audit(conn: sqlite3.Connection, key: bytes) -> Iterator[Finding]:
     """Each chain from its first row to its head."""
     ends: dict[str, tuple[int, bytes]] = {}
@@ -295,4 +377,5 @@ EXPIRY_GRACE_MS = 60_000
 
 _CHECKS: tuple[Check, ...] = (
     _check_periods, _check_alerts, _check_wallets, _check_ledger, _check_holds, _check_receipts,
+    _check_payments,
 )

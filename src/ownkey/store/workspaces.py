@@ -2,23 +2,27 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
+from ownkey.domain.billing import PlanTerms
 from ownkey.domain.caps import parse_timezone
 from ownkey.domain.errors import Conflict, StoreError
 from ownkey.domain.records import Actor, Member
 from ownkey.domain.workspace import EntitlementState, Role, WorkspaceState, WrappedDek
+from ownkey.store.addons import arrive_at_plan
 from ownkey.store.audit import save_audit
 from ownkey.store.connection import Connection, snapshot
 from ownkey.store.core import Core
 from ownkey.store.credentials import read_credentials
+from ownkey.store.notices import announce_change, load_standing
 
 _SELECT = """
 SELECT w.id, w.name, w.external_id, w.plan, w.status, w.timezone, w.entitlement, w.always_use_key,
   w.credits_if_key_fails, w.credits_if_key_fails_limit, w.on_direct_auth_failure, w.created_at_ms,
-  w.settings_version, w.grace_until_ms, d.dek_id, d.kek_id, d.nonce, d.ciphertext
+  w.settings_version, w.grace_until_ms, w.paid_until_ms, d.dek_id, d.kek_id, d.nonce, d.ciphertext
 FROM workspace w JOIN dek d ON d.workspace_id = w.id
 """
 _BY_ID = _SELECT + "WHERE w.id = ? AND w.status <> 'deleted'"
@@ -55,6 +59,7 @@ _SET = {
     "plan": "UPDATE workspace SET plan = ? WHERE id = ?",
     "entitlement": "UPDATE workspace SET entitlement = ? WHERE id = ?",
     "grace_until_ms": "UPDATE workspace SET grace_until_ms = ? WHERE id = ?",
+    "paid_until_ms": "UPDATE workspace SET paid_until_ms = ? WHERE id = ?",
     "timezone": "UPDATE workspace SET timezone = ? WHERE id = ?",
     "always_use_key": "UPDATE workspace SET always_use_key = ? WHERE id = ?",
     "credits_if_key_fails": "UPDATE workspace SET credits_if_key_fails = ? WHERE id = ?",
@@ -62,6 +67,9 @@ _SET = {
     "on_direct_auth_failure": "UPDATE workspace SET on_direct_auth_failure = ? WHERE id = ?",
     "status": "UPDATE workspace SET status = ? WHERE id = ?",
 }
+# What decides who pays, and is told to owners and admins when it changes.
+_SWITCHES = ("always_use_key", "credits_if_key_fails", "credits_if_key_fails_limit", "on_direct_auth_failure")
+_BY_OPERATOR = "UPDATE workspace SET entitlement_by = 'operator' WHERE id = ?"
 _DELETE = "UPDATE workspace SET status = 'deleted', settings_version = settings_version + 1 WHERE id = ?"
 _DELETE_DEK = "DELETE FROM dek WHERE workspace_id = ?"
 _DELETE_CREDENTIALS = "DELETE FROM credential WHERE workspace_id = ?"
@@ -69,11 +77,13 @@ _DELETE_CONNECTS = "DELETE FROM pending_connect WHERE workspace_id = ?"
 _REVOKE_ALL = "UPDATE access_token SET revoked_at_ms = ? WHERE workspace_id = ? AND revoked_at_ms IS NULL"
 _CLOSE_INCIDENTS = "UPDATE incident SET closed_at_ms = ? WHERE workspace_id = ? AND closed_at_ms IS NULL"
 _SAVE_MEMBER = """
-INSERT INTO member(workspace_id, id, email, name, role) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET email = excluded.email, name = excluded.name, role = excluded.role
+INSERT INTO member(workspace_id, id, email, name, role, muted)
+VALUES (:workspace, :id, :email, :name, :role, coalesce(:muted, ''))
+ON CONFLICT DO UPDATE SET email = excluded.email, name = excluded.name, role = excluded.role,
+  muted = coalesce(:muted, muted)
 """
-_MEMBERS = "SELECT workspace_id, id, email, name, role FROM member WHERE workspace_id = ? ORDER BY id"
-_MEMBER = "SELECT role FROM member WHERE workspace_id = ? AND id = ?"
+_MEMBERS = "SELECT workspace_id, id, email, name, role, muted FROM member WHERE workspace_id = ? ORDER BY id"
+_MEMBER = "SELECT role, muted FROM member WHERE workspace_id = ? AND id = ?"
 _DELETE_MEMBER = "DELETE FROM member WHERE workspace_id = ? AND id = ?"
 _SAVE_PROJECT = """
 INSERT INTO project(workspace_id, id, name, created_at_ms) VALUES (?, ?, ?, ?)
@@ -90,7 +100,7 @@ def read_workspace(conn: sqlite3.Connection, ident: str) -> WorkspaceState | Non
     if row is None:
         return None
     (workspace_id, name, external_id, plan, status, timezone, entitlement, always, if_fails, fails_limit, on_auth,
-     created, version, grace_until, *dek) = row
+     created, version, grace_until, paid_until, *dek) = row
     features = conn.execute(_FEATURES, (workspace_id,)).fetchall()
     return WorkspaceState(
         id=workspace_id, name=name, external_id=external_id, plan=plan, status=status, timezone=timezone,
@@ -99,7 +109,7 @@ def read_workspace(conn: sqlite3.Connection, ident: str) -> WorkspaceState | Non
         features={task: bool(on) for task, on, _ in features},
         feature_settings={task: msgspec.json.decode(settings) for task, _, settings in features},
         credentials=read_credentials(conn, workspace_id), dek=WrappedDek(*dek), created_at_ms=created,
-        settings_version=version, grace_until_ms=grace_until,
+        settings_version=version, grace_until_ms=grace_until, paid_until_ms=paid_until,
         projects=dict(conn.execute(_PROJECTS, (workspace_id,)).fetchall()),
     )
 
@@ -150,7 +160,7 @@ class WorkspacesPart(Core):
         self, *, workspace_id: str, name: str, external_id: str, plan: str, timezone: str,
         entitlement: EntitlementState, credits_if_key_fails: bool, credits_if_key_fails_limit: int | None,
         dek: WrappedDek, features: Mapping[str, bool], at_ms: int, actor: Actor, kind: str = "tenant",
-        threshold: int = 80,
+        threshold: int = 80, terms: PlanTerms | None = None,
     ) -> WorkspaceState:
         parse_timezone(timezone)
 
@@ -172,6 +182,8 @@ class WorkspacesPart(Core):
                 "name": name, "external_id": external_id, "plan": plan, "timezone": timezone,
                 "entitlement": entitlement,
             }, at_ms=at_ms, actor=actor)
+            if terms is not None:
+                arrive_at_plan(conn, workspace_id, False, terms, at_ms, actor, tell=False)
             state = read_workspace(conn, workspace_id)
             assert state is not None
             return state
@@ -179,9 +191,10 @@ class WorkspacesPart(Core):
         return await self._write(operation, workspace_id)
 
     async def save_settings(
-        self, workspace_id: str, changes: Mapping[str, Any], *, at_ms: int, actor: Actor
+        self, workspace_id: str, changes: Mapping[str, Any], *, at_ms: int, actor: Actor,
+        terms: PlanTerms | None = None,
     ) -> WorkspaceState | None:
-        """Raises ValueError for a name that is no setting."""
+        """`terms` come with a change of plan. Raises ValueError for a name that is no setting."""
         unknown = set(changes) - set(_SET)
         if unknown:
             raise ValueError(f"not a setting: {', '.join(sorted(unknown))}")
@@ -192,13 +205,23 @@ class WorkspacesPart(Core):
             before = read_workspace(conn, workspace_id)
             if before is None or before.id != workspace_id:
                 return None
+            standing = load_standing(conn, workspace_id, at_ms)
             for name, value in changes.items():
                 conn.execute(_SET[name], (value, workspace_id))
+            if "entitlement" in changes:
+                conn.execute(_BY_OPERATOR, (workspace_id,))
+            if terms is not None:
+                included = before.entitlement is EntitlementState.INCLUDED
+                arrive_at_plan(conn, workspace_id, included, terms, at_ms, actor, tell=False)
             touch(conn, workspace_id)
             save_audit(
                 conn, workspace_id, "workspace.changed", workspace_id,
                 {name: getattr(before, name) for name in changes}, changes, at_ms=at_ms, actor=actor,
             )
+            announce_change(conn, workspace_id, standing, [
+                {"what": name, "before": getattr(before, name), "after": changes[name]}
+                for name in _SWITCHES if name in changes and changes[name] != getattr(before, name)
+            ], at_ms, actor)
             return read_workspace(conn, workspace_id)
 
         return await self._write(operation, workspace_id)
@@ -241,20 +264,23 @@ class WorkspacesPart(Core):
     async def save_member(self, member: Member, *, at_ms: int, actor: Actor) -> Member:
         def operation(conn: Connection) -> Member:
             before = conn.execute(_MEMBER, (member.workspace_id, member.member_id)).fetchone()
-            conn.execute(_SAVE_MEMBER, (
-                member.workspace_id, member.member_id, member.email, member.name, member.role,
-            ))
+            conn.execute(_SAVE_MEMBER, {
+                "workspace": member.workspace_id, "id": member.member_id, "email": member.email, "name": member.name,
+                "role": member.role, "muted": None if member.muted is None else " ".join(sorted(member.muted)),
+            })
+            role, muted = conn.execute(_MEMBER, (member.workspace_id, member.member_id)).fetchone()
             save_audit(
                 conn, member.workspace_id, "member.saved", member.member_id,
-                None if before is None else {"role": before[0]}, {"role": member.role}, at_ms=at_ms, actor=actor,
+                None if before is None else {"role": before[0], "muted": before[1]}, {"role": role, "muted": muted},
+                at_ms=at_ms, actor=actor,
             )
-            return member
+            return replace(member, muted=frozenset(muted.split()))
 
         return await self._write(operation, member.workspace_id)
 
     async def load_members(self, workspace_id: str) -> Sequence[Member]:
         rows = self._near.execute(_MEMBERS, (workspace_id,)).fetchall()
-        return [Member(row[0], row[1], row[2], row[3], Role(row[4])) for row in rows]
+        return [Member(row[0], row[1], row[2], row[3], Role(row[4]), frozenset(row[5].split())) for row in rows]
 
     async def delete_member(self, workspace_id: str, member_id: str, *, at_ms: int, actor: Actor) -> bool:
         def operation(conn: Connection) -> bool:

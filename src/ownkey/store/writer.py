@@ -61,6 +61,10 @@ class Writer:
         self.batches = 0
         self.operations = 0
         self.largest_batch = 0
+        self._start()
+
+    def _start(self) -> None:
+        """The thread. A simulation overrides this, `_signal` and `close`, and works the queue off on virtual time."""
         self._thread = threading.Thread(target=self._run, name="ownkey-writer", daemon=True)
         self._thread.start()
 
@@ -112,21 +116,25 @@ class Writer:
         self._thread.join()
 
     def _run(self) -> None:
-        queue = self._queue
         while True:
             self._wake.acquire()
-            # Cleared before the queue is emptied: an item added after this signals again.
-            self._signalled = False
-            while queue:
-                batch = []
-                while queue and not queue[0].outside:
-                    batch.append(queue.popleft())
-                if batch:
-                    self._work(batch)
-                if queue and queue[0].outside:
-                    self._work_outside(queue.popleft())
-            if self._closing and not queue:
+            self._empty()
+            if self._closing and not self._queue:
                 return
+
+    def _empty(self) -> None:
+        """Commit what waits, and what comes meanwhile."""
+        queue = self._queue
+        # Cleared before the queue is emptied: an item added after this signals again.
+        self._signalled = False
+        while queue:
+            batch = []
+            while queue and not queue[0].outside:
+                batch.append(queue.popleft())
+            if batch:
+                self._work(batch)
+            if queue and queue[0].outside:
+                self._work_outside(queue.popleft())
 
     def _work(self, batch: list[_Waiting]) -> None:
         try:

@@ -1,0 +1,1 @@
+"""Payments by card: the only room that talks to Stripe, through Stripe's own library."""
