@@ -448,7 +448,7 @@ class Gateway:
     def _remember_failure(self, log: CallLog, planned: Planned, failure: Failure, after: After) -> None:
         house = self._house
         now = house.clock.monotonic()
-        if after.mark in (Mark.REJECTED, Mark.NO_FUNDS):
+        if after.mark is Mark.REJECTED:  # A free probe finds out when it is good again; money may be back at once.
             house.circuits.note_trial(planned.circuit[1], now)
         match after.mark:
             case Mark.NO_FUNDS:
