@@ -163,7 +163,11 @@ class TestWorkspace:
         return self.deployment.manage("PUT", f"workspaces/{self.id}/cap", {"cap_usd": cap_usd, **fields})
 
     def cap(self) -> Any:
-        return self.deployment.manage("GET", f"workspaces/{self.id}/cap")
+        """What is booked; what is projected from it moves with the clock."""
+        found = self.deployment.manage("GET", f"workspaces/{self.id}/cap")
+        moving = {"projected_usd", "projected_nusd", "reaches_cap_at"}
+        assert moving <= found.keys()
+        return {name: value for name, value in found.items() if name not in moving}
 
     def receipt(self, receipt_id: str) -> Any:
         return self.deployment.manage("GET", f"workspaces/{self.id}/receipts/{receipt_id}")

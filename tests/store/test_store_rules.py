@@ -20,6 +20,7 @@ NO_TENANT = {
 """Tables of the deployment: they have no workspace, or (idempotency) the principal's scope names it."""
 
 EXCEPTIONS = {
+    "failpoints._STATEMENTS": "how other modules' statements begin: the points at which a test kills the process",
     "addons._COLUMNS": "the first half of a statement that ends with its workspace",
     "addons._DUE": "the job that renews add-ons serves all workspaces",
     "addons._CYCLES_DUE": "the job that grants cycles' credits serves all workspaces",
@@ -46,7 +47,6 @@ EXCEPTIONS = {
     "late_costs._DUE": "the job that asks for lost costs serves all workspaces",
     "connects._FORGET": "the job that forgets serves all workspaces",
     "outbox._COLUMNS": "the first half of statements that end with their workspace, or of the operators' view",
-    "outbox._PAGE_ALL": "the operators' view of the outbox",
     "outbox._DUE": "the job that sends serves all workspaces",
     "outbox._RELEASE": "a start serves all workspaces",
     "outbox._SKIP_ALL": "the job that finds no channel serves all workspaces",

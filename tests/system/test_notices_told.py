@@ -253,7 +253,7 @@ def test_without_a_mail_server_messages_are_kept_as_skipped_and_can_be_sent_late
         shown = json.loads(place.cli("outbox", "--json").stdout)
         assert shown["channels"] == {"email": "", "event": ""}
         twice = place.cli("outbox", "retry", str(mail["id"]))
-        assert twice.returncode == 1
+        assert twice.returncode == 2
         assert "was sent" in twice.stderr
 
 

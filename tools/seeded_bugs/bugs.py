@@ -129,7 +129,7 @@ BUGS = (
     Bug(
         "interim_report_as_the_last", "A stream that is cut is settled by its first, interim usage report.",
         (Edit("gateway/attempt.py",
-              "final = seen.usage is not None and (seen.complete or not planned.codec.interim_usage)",
+              "final = seen.usage is not None and (reported or not planned.codec.interim_usage)",
               "final = seen.usage is not None"),),
         ("tests/gateway/test_bounds_on_the_wire.py",),
     ),
