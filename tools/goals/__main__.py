@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -69,6 +69,13 @@ def passing(*tests: str, said: str = "", **env: str) -> Figure:
     if said and found is None:
         return Figure(f"{LATER}: the recordings it reads are not here", None)
     return Figure(found[0] if found else f"{counted} tests pass in {took:.0f} s", True)
+
+
+def bounds() -> Figure:
+    """No recorded call may have cost more than its bound; the median is that of short calls whose limits fit."""
+    figure = passing("tests/domain/test_bounds.py", said=r"recorded bounds: .*")
+    median = re.search(r"([\d.]+) with limits as long as the answers", figure.text)
+    return figure if median is None or not figure.met else replace(figure, met=float(median[1]) <= 6)
 
 
 _cap_runs: list[str] = []
@@ -184,8 +191,7 @@ GOALS = (
          in_the_simulator("holds left open at a run's end")),
     Goal("M6", "stateful property test of the ledger", "300 x 50 steps in 60 s", stateful),
     Goal("M7", "simulator, 2-8 machines, faults, 5 s of skew", "500 seeds in 120 s", simulator),
-    Goal("M8", "actual <= bound on all recorded usage; bound / actual", "100%; median <= 6", lambda: passing(
-        "tests/domain/test_bounds.py", said=r"recorded bounds: .*")),
+    Goal("M8", "actual <= bound on all recorded usage; bound / actual", "100%; median <= 6", bounds),
     Goal("M9", "settled / cap at pause, 1,000 small calls", ">= 99%", own("cap_use")),
     Goal("M10", "admitted / admissible", ">= 95%", admitted),
     Goal("M11", "alerts under kills", "1 row each", alerts),
