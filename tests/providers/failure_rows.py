@@ -480,7 +480,7 @@ LINES: tuple[Line, ...] = (
         "openrouter", "404 no endpoints; availability {privacy,region}_restricted, constraint_filtered", "scope",
         *(("openrouter.restricted", 404, _r(None, availability={"code": code}))
           for code in ("privacy_restricted", "region_restricted", "constraint_filtered")),
-        ("openrouter.no_endpoints", 404, _r(404, "No endpoints found matching your data policy.")),
+        ("openrouter.restricted_in_words", 404, _r(404, "No endpoints found matching your data policy.")),
         ("openrouter.no_endpoints", 404, _r(404, "No allowed providers are available for the model.")),
         ("openrouter.no_endpoints", 404, _r(404, "No endpoints found for this model.", error_type="not_found")),
     ),

@@ -210,6 +210,15 @@ RULES = (
         evidence=Evidence.REPORTED,
     ),
     Rule(
+        "openrouter.restricted_in_words",
+        FailureClass.SCOPE,
+        statuses=frozenset({404}),
+        phrases=("data policy", "in your region"),
+        signal="privacy_restricted",
+        text=_NO_ENDPOINTS_TEXT,
+        evidence=Evidence.REPORTED,
+    ),
+    Rule(
         "openrouter.no_endpoints",
         FailureClass.SCOPE,
         statuses=frozenset({404}),
