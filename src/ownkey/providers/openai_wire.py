@@ -4,6 +4,7 @@ Three providers' errors and two callers' envelopes meet in this format, so the o
 of judging an error as a function and hold everything else themselves.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -46,7 +47,7 @@ class WatchedCall(Protocol):
     def shape(self) -> RequestShape: ...
 
 
-class AnswerObserver:
+class AnswerObserver(ABC):
     """Grows `seen` from an answer; what every format of this family has in common."""
 
     __slots__ = ("_judge", "seen")
@@ -55,11 +56,11 @@ class AnswerObserver:
         self.seen = Seen()
         self._judge = judge
 
+    @abstractmethod
     def done(self) -> bool:
         """Take the terminator in; return whether the answer before it was whole."""
-        raise NotImplementedError
 
-    def take_rest(self, frames: Sequence[SseFrame]) -> None:
+    def take_rest(self, frames: Sequence[SseFrame]) -> None:  # noqa: B027 - most formats take nothing in
         """Take in what came together with an error and after it: it is not relayed."""
 
     def fail(self, signal: str) -> None:
@@ -228,7 +229,7 @@ def _details_size(raw: msgspec.Raw) -> int:
     return sum(size_of(text) for text in texts if text)
 
 
-class StreamPassthrough:
+class StreamPassthrough(ABC):
     """Relays a stream frame by frame as received, and shows every frame to an observer."""
 
     __slots__ = ("_observer", "_parser", "seen")
@@ -277,9 +278,9 @@ class StreamPassthrough:
             relayed.append(frame.raw if not frame.partial else frame.raw.rstrip(b"\r\n") + b"\n\n")
         return relayed
 
+    @abstractmethod
     def _look(self, data: bytes) -> bool:
         """Observe one event; return whether to relay it."""
-        raise NotImplementedError
 
 
 class ChatPassthrough(StreamPassthrough):
