@@ -4,16 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+ASSETS := $(VENV)/.assets
 JOBS ?= 2
 PRESET ?= support-desk
 DEMO_FLAGS := $(if $(filter 1,$(ONCE)),--once)
 
-.PHONY: help setup demo test check bench fidelity faults crash lock clean sim chaos seeded-bugs goals
+.PHONY: help setup assets demo test check bench fidelity faults crash lock clean sim chaos seeded-bugs goals browser screenshots \
+  portal-figures words
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
-setup: $(STAMP)  ## A virtual environment with pinned, hash-checked dependencies
+setup: $(STAMP) $(ASSETS)  ## A virtual environment with pinned, hash-checked dependencies, and the browser assets
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	@set -e; if [ ! -x $(BIN)/python ]; then \
@@ -22,6 +24,13 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# Without npm there is no stamp: it is asked for again the next time.
+$(ASSETS): $(STAMP) package.json package-lock.json tools/assets/__main__.py
+	@$(BIN)/python -m tools.assets --optional --stamp $@
+
+assets: $(STAMP)  ## htmx as the lock file pins it, beside our own scripts (needs npm)
+	$(BIN)/python -m tools.assets --stamp $(ASSETS)
 
 demo: setup  ## The main job beside the provider emulator; PRESET=support-desk|app-builder, ONCE=1 exits
 	$(BIN)/ownkey demo --preset $(PRESET) $(DEMO_FLAGS)
@@ -50,7 +59,7 @@ crash: setup  ## kill -9 in the middle of calls, many times
 sim: setup  ## Simulated worlds judged by the bill book; SEED=7 repeats one, SEEDS=500 plays many, STEPS=80
 	$(BIN)/python -m tools.sim --seed $(or $(SEED),1) --seeds $(or $(SEEDS),1) --steps $(or $(STEPS),80) --jobs $(JOBS)
 
-chaos: setup  ## kill -9 of a real server at named points and at random, ROUNDS=33 times
+chaos: setup  ## kill -9 of a real server under calls (ROUNDS=33 times) and under payments, at named points and at random
 	$(BIN)/python -m tools.chaos --rounds $(or $(ROUNDS),33) --seed $(or $(SEED),1)
 
 seeded-bugs: setup  ## Plants plausible mistakes one by one into a copy; each must be caught
@@ -59,9 +68,21 @@ seeded-bugs: setup  ## Plants plausible mistakes one by one into a copy; each mu
 goals: setup  ## Measures the goals of the money's contract; writes docs/goals.md (a quarter of an hour)
 	$(BIN)/python -m tools.goals
 
+browser: setup  ## Every page and state in Chromium, and the journeys; MATRIX=whole (some minutes)
+	OWNKEY_MATRIX=whole $(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/browser
+
+screenshots: setup  ## Every page and state as a picture, and a contact sheet of each page; ONLY=credentials
+	$(BIN)/python -m tools.screenshots $(if $(ONLY),--only $(ONLY))
+
+words: setup  ## The catalogue of the portal's texts, which [portal.words] is checked against
+	$(BIN)/python -m tools.words
+
+portal-figures: setup  ## The pages over a million calls: milliseconds, bytes, widths
+	$(BIN)/python -m tools.portal_figures
+
 lock: setup  ## Re-pin the requirements with hashes
 	cd requirements && ../$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o runtime.txt runtime.in
 	cd requirements && ../$(BIN)/pip-compile -q --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header -o dev.txt dev.in
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) node_modules screenshots src/ownkey/pages/assets/vendor .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,17 +5,20 @@ command that found no server running.
 """
 
 import asyncio
+import base64
 import contextlib
 import gc
 import logging
 import os
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import msgspec
 import uvicorn
@@ -29,20 +32,32 @@ from ownkey.api.manage import manage_app
 from ownkey.api.openrouter_surface import OpenRouterSurface
 from ownkey.api.statuses import STATUSES
 from ownkey.api.stripe_door import StripeDoor
-from ownkey.control.desk import make_desk
+from ownkey.console.app import ConsoleApp
+from ownkey.console.machine import Machine
+from ownkey.console.visit import ConsoleHouse
+from ownkey.control.desk import Desk, make_desk
+from ownkey.control.export_work import ExportAllWorker, ExportWorker
 from ownkey.control.health import HealthKeeper
 from ownkey.control.late_costs import LateCosts
 from ownkey.control.notices import EMAIL, EVENT, NO_EVENTS, NO_MAIL, EventDelivery, MailDelivery
+from ownkey.control.own_address import OwnAddress
 from ownkey.control.price_refresh import ModelPriceRefresh
 from ownkey.control.price_sync import sync_prices
 from ownkey.control.probes import AuthProber
+from ownkey.control.replay import ReplayWorker
+from ownkey.control.staff import make_staff
 from ownkey.control.status import StatusControl
+from ownkey.control.upkeep_work import LedgerCheckWorker, PriceSyncWorker, ReconcileWorker
+from ownkey.control.work import Worker, WorkRunner
 from ownkey.dialects.anthropic_messages import AnthropicDialect, OpenRouterMessagesDialect
 from ownkey.dialects.openai_chat import OpenAIDialect, OpenRouterDialect
 from ownkey.domain import tokens
 from ownkey.domain.errors import StoreError
 from ownkey.domain.exchange import Origin
+from ownkey.domain.oidc import OidcRules
+from ownkey.domain.operators import ConsoleRules
 from ownkey.domain.secret import Secret
+from ownkey.domain.work import WorkKind
 from ownkey.domain.workspace import Credential, Principal, Sealed, TokenKind, WorkspaceState, WrappedDek
 from ownkey.gateway.attempt import Runner
 from ownkey.gateway.circuits import Circuits
@@ -57,16 +72,26 @@ from ownkey.jobs.rounds import (
     expire_holds_job,
     forget_answers_job,
     forget_connects_job,
+    forget_operators_job,
+    forget_portal_sessions_job,
     late_costs_job,
     payments_job,
     price_sync_job,
     probe_keys_job,
+    read_keys_job,
     reconcile_job,
+    tell_sign_ins_job,
     verify_job,
+    work_jobs,
 )
 from ownkey.jobs.scheduler import Scheduler
 from ownkey.notify.events import EventSender, read_secret
 from ownkey.notify.smtp import SmtpMailer
+from ownkey.pages.site import Site, theme_sheet
+from ownkey.pages.words import Words, check_words, known_texts
+from ownkey.portal.app import PortalApp
+from ownkey.portal.sessions import SessionDoor
+from ownkey.portal.visit import House as PortalHouse
 from ownkey.providers.anthropic import AnthropicProvider
 from ownkey.providers.catalogue import PublicCatalogue
 from ownkey.providers.egress import parse_origin
@@ -76,10 +101,14 @@ from ownkey.providers.openrouter import OpenRouterProvider
 from ownkey.providers.prices import ListedPrices
 from ownkey.providers.upstream import Upstream
 from ownkey.settings.product import Settings
+from ownkey.store.export_files import ExportFiles
 from ownkey.store.failpoints import load_failpoint
+from ownkey.store.schema import HEAD
 from ownkey.store.sqlite import SQLiteStore
 from ownkey.vault.envelope import Vault
+from ownkey.vault.id_tokens import SignedTokens
 from ownkey.vault.keyset import Keyset, load_keyset
+from ownkey.vault.passwords import PasswordHashes
 from ownkey.vault.process import harden_process
 
 if TYPE_CHECKING:
@@ -91,6 +120,7 @@ DATABASE_NAME = "ownkey.db"
 MASTER_KEY_NAME = "master.key"
 RUN_FILE_NAME = "run.json"
 AUDIT_KEY_NAME = "audit.key"
+EXPORTS_NAME = "exports"
 ID_BLOCK_BYTES = 4_000
 # Longer than any client's own idle time: the side that closes first must not be the one a call is just sent to.
 KEEP_ALIVE_S = 75
@@ -165,6 +195,9 @@ class BuiltApp:
     _store: SQLiteStore
     _upstream: Upstream
     _payments: "StripePayments | None" = None
+    address: OwnAddress = field(default_factory=OwnAddress)
+    _passwords: PasswordHashes = field(default_factory=PasswordHashes)
+    work: WorkRunner | None = None
 
     async def aclose(self) -> None:
         """Stop the jobs, settle what is in flight, close the sockets, commit what waits."""
@@ -175,6 +208,7 @@ class BuiltApp:
         await self._upstream.aclose()
         if self._payments is not None:
             await self._payments.aclose()
+        self._passwords.close()
         await self._store.close()
 
 
@@ -264,12 +298,16 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
         expire_credits_job(store, clock.now_ms),
         forget_answers_job(store, clock.now_ms),
         forget_connects_job(store, clock.now_ms),
+        tell_sign_ins_job(store, clock.now_ms),
+        forget_operators_job(store, clock.now_ms),
+        forget_portal_sessions_job(store, clock.now_ms),
         probe_keys_job(keeper),
         late_costs_job(LateCosts(store, opener, prober, clock)),
         verify_job(store, clock.now_ms),
         price_sync_job(listed, store, settings.price_overrides, clock.now_ms, fetch=settings.price_sync.on,
                        interval_s=settings.price_sync.interval_s),
     ])
+    circuits = Circuits(per_provider=product.routing.provider_circuit)
     operator_token = tokens.make_token(os.urandom(40))
     directory = BootDirectory(store, tokens.digest(operator_token))
     limits = settings.limits
@@ -279,10 +317,11 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
     )
     house = House(
         product=product, providers=providers, directory=directory, books=store, prices=store, health=keeper,
-        clock=clock, circuits=Circuits(per_provider=product.routing.provider_circuit), runner=runner, statuses=STATUSES,
+        clock=clock, circuits=circuits, runner=runner, statuses=STATUSES,
         price_refresh=refresh if settings.price_sync.on else None,
     )
     gateway = Gateway(house)
+    explainer = Explainer(gateway, house)
     authentication = BearerAuthentication(directory, clock)
     surface = OpenRouterSurface(
         books=store, prices=store, payer=StatusControl(store, directory, clock, product),
@@ -292,7 +331,7 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
         product=product, now_ms=clock.now_ms,
     )
     calls = DataPlaneApp(DataPlane(
-        gateway=gateway, explainer=Explainer(gateway, house), authentication=authentication, directory=directory,
+        gateway=gateway, explainer=explainer, authentication=authentication, directory=directory,
         prices=store, product=product, openai=OpenAIDialect(), openrouter=OpenRouterDialect(),
         anthropic=AnthropicDialect(), openrouter_messages=OpenRouterMessagesDialect(), surface=surface,
         limits=DataPlaneLimits(
@@ -300,26 +339,128 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
             limits.client_stall_s,
         ),
     ))
+    address = OwnAddress(settings.connect.public_url)
+    files = ExportFiles(settings.server.data_dir / EXPORTS_NAME)
     desk = make_desk(
         store=store, directory=directory, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
         opener=opener, upstream=upstream, providers=providers, origins=origins, clock=clock, product=product,
-        connect=settings.connect, payments=payments,
-        channels={EMAIL: "" if mailer else NO_MAIL, EVENT: "" if sender else NO_EVENTS},
+        connect=settings.connect, payments=payments, portal=settings.portal, console=make_console_rules(settings),
+        address=address,
+        channels={EMAIL: "" if mailer else NO_MAIL, EVENT: "" if sender else NO_EVENTS}, files=files,
     )
+    work = make_work(settings, desk, store, listed, files, clock)
+    scheduler.add(*work_jobs(work))
+    scheduler.add(read_keys_job(desk.key_readings))
     if payments is not None:
         scheduler.add(payments_job(desk.payment_events), reconcile_job(desk.payment_events, clock.now_ms))
     manage = manage_app(desk, authentication, store, clock)
+    passwords = PasswordHashes()
+    machine = make_machine(settings, store, vault, scheduler, circuits, clock)
+    console = make_console(settings, desk, store, vault, passwords, upstream, clock, address, explainer, machine,
+                           test_mode=payments is not None and not payments.livemode)
+
+    portal = make_portal(settings, desk, vault, clock, explainer)
 
     async def ready() -> str | None:
         return None if await store.check_writable() else "the database cannot be written"
 
     door = FrontDoor(
-        data_plane=calls, manage=manage, connect=ConnectDoor(desk.connect, product),
-        stripe=StripeDoor(desk.payment_events), ready=ready,
+        data_plane=calls, manage=manage, connect=ConnectDoor(desk.connect, product, portal.whose),
+        stripe=StripeDoor(desk.payment_events), ready=ready, console=console,
+        portal=portal,
         allowed_hosts=settings.server.allowed_hosts,
         header_fields=limits.header_fields, header_bytes=limits.header_bytes,
     )
-    return BuiltApp(door, operator_token, scheduler, calls, keeper, refresh, store, upstream, payments)
+    return BuiltApp(
+        door, operator_token, scheduler, calls, keeper, refresh, store, upstream, payments, address, passwords, work
+    )
+
+
+def make_work(
+    settings: Settings, desk: Desk, store: SQLiteStore, listed: ListedPrices, files: ExportFiles, clock: SystemClock
+) -> WorkRunner:
+    """Who does which long work; what is not configured is refused by its row."""
+    workers: dict[WorkKind, Worker] = {
+        WorkKind.EXPORT: ExportWorker(store, desk.exports, files),
+        WorkKind.EXPORT_ALL: ExportAllWorker(store, desk.exports, files),
+        WorkKind.REPLAY: ReplayWorker(store, store, store, clock, settings.product),
+        WorkKind.LEDGER_CHECK: LedgerCheckWorker(store, clock),
+        WorkKind.PRICE_SYNC: PriceSyncWorker(
+            listed, store, settings.price_overrides, clock, fetch=settings.price_sync.on
+        ),
+    }
+    if settings.product.billing.uses_stripe:
+        workers[WorkKind.RECONCILE] = ReconcileWorker(desk.payment_events)
+    return WorkRunner(store, workers, files, clock)
+
+
+def make_console_rules(settings: Settings) -> ConsoleRules:
+    """[console], with the provider's addresses as origins that egress knows. Raises ValueError."""
+    rules, oidc = settings.console.rules, settings.console.oidc
+    if oidc is None:
+        return rules
+    return replace(rules, oidc=OidcRules(
+        oidc.issuer, oidc.client_id, oidc.ops, oidc.support, tuple(parse_origin(url) for url in oidc.origins),
+        oidc.public_client,
+    ))
+
+
+def make_console(
+    settings: Settings, desk: Desk, store: SQLiteStore, vault: Vault, passwords: PasswordHashes, upstream: Upstream,
+    clock: SystemClock, address: OwnAddress, explainer: Explainer, machine: Machine, *, test_mode: bool,
+) -> ConsoleApp | None:
+    """The operators' pages; None where they are switched off."""
+    rules, oidc = make_console_rules(settings), settings.console.oidc
+    if not rules.on:
+        return None
+    client = None
+    if oidc is not None and oidc.secret:
+        pair = f"{quote(oidc.client_id, safe='')}:{quote(oidc.secret, safe='')}"
+        client = Secret(base64.b64encode(pair.encode()).decode("ascii"))
+    staff = make_staff(
+        store=store, safe=vault, platform=desk.workspaces, passwords=passwords, tokens=SignedTokens(),
+        upstream=upstream, clock=clock, rules=rules, product_name=settings.product.name, address=address, client=client,
+    )
+    return ConsoleApp(ConsoleHouse(
+        staff, desk, Site(Words()), settings.product, clock, address, test_mode, settings.allow_insecure_origins,
+        explainer, machine,
+    ))
+
+
+def make_machine(
+    settings: Settings, store: SQLiteStore, vault: Vault, scheduler: Scheduler, circuits: Circuits, clock: SystemClock
+) -> Machine:
+    """What the console tells of this process."""
+    folder = settings.server.data_dir
+
+    def disk() -> tuple[int, int] | None:
+        try:
+            found = shutil.disk_usage(folder)
+        except OSError:
+            return None
+        return found.free, found.total
+
+    return Machine(
+        version=__version__, schema=HEAD, data_dir=str(folder), config_path=str(settings.config_path),
+        started_at_ms=clock.now_ms(), primary_kek=vault.primary_kek_id, configuration=settings.lines,
+        writable=store.check_writable, disk=disk, jobs=scheduler.lines,
+        providers_down=lambda: circuits.providers_down(clock.monotonic()),
+        routes_down=lambda: circuits.routes_down(clock.monotonic()),
+    )
+
+
+def make_portal(
+    settings: Settings, desk: Desk, vault: Vault, clock: SystemClock, explainer: Explainer
+) -> PortalApp:
+    """The pages of workspaces' people, in the host's words and colours. Raises ValueError for words of no page."""
+    rules = settings.portal
+    if wrong := check_words(rules.words, known_texts()) if rules.words else []:
+        raise ValueError(f"{settings.config_path}: [portal.words]: {' '.join(wrong)}")
+    site = Site(Words(rules.words), theme=theme_sheet(rules.theme.light, rules.theme.dark))
+    house = PortalHouse(
+        desk, site, settings.product, rules, clock, vault, explainer, proxies=settings.server.proxies
+    )
+    return PortalApp(house, SessionDoor(desk.portal_sessions, site, settings.product, clock))
 
 
 def make_channels(
@@ -354,6 +495,13 @@ def make_payments(settings: Settings, instance: str) -> "StripePayments | None":
     )
 
 
+def check_console(settings: Settings) -> None:
+    """A provider without our client's secret would let nobody in. Raises ValueError with its sentence."""
+    console = settings.console
+    if console.rules.on and console.oidc is not None and console.oidc.problem:
+        raise ValueError(console.oidc.problem)
+
+
 def check_payments(settings: Settings) -> None:
     """Payments without a proper secret would believe anybody. Raises ValueError with its sentence."""
     if settings.stripe.problem:
@@ -374,6 +522,7 @@ def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
     harden_process()
     check_channels(settings)
     check_payments(settings)
+    check_console(settings)
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(_serve(settings, environ))
 
@@ -412,7 +561,10 @@ async def _serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
         if server.started:
             built.scheduler.start()
             url = _announce(server, run_file, built.operator_token)
+            built.address.listens_at(url)
             logger.info("ownkey %s serves %s at %s", __version__, settings.product.name, url)
+            for warning in settings.portal.theme.warnings:
+                logger.warning("ownkey: [portal.theme] %s", warning)
             if settings.mail is None:
                 logger.warning("ownkey: no [mail] is configured, so nobody is e-mailed about caps, keys and payments")
         await serving

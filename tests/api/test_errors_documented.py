@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ownkey.api.manage_errors import PROBLEM_STATUSES
 from ownkey.api.statuses import STATUSES
 from ownkey.control.problems import ProblemCode
 from ownkey.domain.refusals import Code, refusal_for
+from ownkey.pages.statuses import PROBLEM_STATUSES
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "errors.md").read_text("utf-8")
 ROWS = {m[1]: (int(m[2]), m[3].strip(), m[4].strip())

@@ -31,6 +31,7 @@ paying: payment pages, cancelling, buying credits                           | ma
 audit log                                                                   | read   | -    | read
 export all, delete workspace                                                | manage | -    | -
 workspace tokens                                                            | manage | -    | read revoke
+portal sessions                                                             | manage | -    | read view_as
 service tokens, plans, prices, credits, corrections, suspension, rotation   | -      | -    | manage
 the product's rules and this API's description                              | read   | read | read
 """
@@ -44,11 +45,18 @@ BODIES: dict[str, Any] = {
     "start_connect": {}, "finish_connect": {"state": "A" * 43, "code": "c"},
     "start_platform_connect": {}, "finish_platform_connect": {"state": "A" * 43, "code": "c"},
     "subscribe": {}, "manage_billing": {}, "top_up": {"pack": "small"},
+    "mint_portal_session": {"member": {"id": "u1", "email": "a@example.com"}, "role": "admin", "mode": "page",
+                            "return_url": ""},
+    "add_operator": {"email": "new@example.com"}, "put_operator_role": {"role": "ops"},
+    "start_work": {"kind": "export"}, "start_upkeep": {"kind": "ledger_check"},
     "put_feature": {"on": True}, "put_cap": {"cap_usd": "5"}, "grant_credits": {"amount_credits": 1},
+    "disable_credential": {}, "disable_platform_credential": {},
+    "accept_key_reading": {"reason": "seen"}, "accept_platform_key_reading": {"reason": "seen"},
     "put_prices": {"overrides": [{"provider": "openai", "model": "m", "usd_per_million": {"input": "1"}}]},
 }
 PATHS = {"member": "u1", "project": "p1", "token": "tok_x", "provider": "openrouter", "task": "draft_reply",
-         "receipt": "rcpt_x", "row": "1", "conversation": "c1", "event": "evt_1"}
+         "receipt": "rcpt_x", "work": "work_x", "row": "1", "conversation": "c1", "event": "evt_1",
+         "reading": "1", "session": "ses_x", "operator": "ada@example.com"}
 
 
 def fill(route: ManageRoute, workspace: str) -> str:
@@ -59,7 +67,7 @@ def rights(cell: str) -> set[Right]:
     words = set(cell.split()) - {"-"}
     if "manage" in words:
         words |= {"read", "disable", "revoke"}
-    return {Right(word) for word in words}
+    return {Right(word.replace("_", " ")) for word in words}
 
 
 def expected(who: str, subject: Subject, right: Right) -> bool:

@@ -129,6 +129,8 @@ async def test_one_idempotency_key_fifty_times_at_once(tmp_path: Path, path: str
 
         answers = await asyncio.gather(*(ask() for _ in range(50)))
 
+        print(f"M17 key: asked {len(answers)}, bodies {len({a.content for a in answers})}, "
+              f"effects {len(paying.created)}")
         assert {a.status_code for a in answers} == {200}
         assert len({a.content for a in answers}) == 1
         assert len(paying.created) == 1

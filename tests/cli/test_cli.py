@@ -318,7 +318,7 @@ def test_json_comes_out_of_every_command(desk: Terminal) -> None:
     for words in commands():
         command = root.commands[words[0]] if len(words) == 1 else root.commands[words[0]].commands[words[1]]
         has_json = any("--json" in parameter.opts for parameter in command.params)
-        assert has_json or words in (("serve",), ("demo",), ("openapi",)), words
+        assert has_json or words[0] == "export" or words in (("serve",), ("demo",), ("openapi",)), words
         assert command.help, words
     desk.good("workspace", "add", "Acme")
     for words in (("workspace", "list"), ("project", "list"), ("member", "list"), ("token", "list"), ("cap", "show"),
@@ -488,13 +488,13 @@ def test_why_tells_attempts_skips_and_corrections(capsys: pytest.CaptureFixture[
                        "reported_usd": "0.001", "at": "2026-11-22T08:00:00Z"},
     }
     _show_why({
-        "why": "The sentence.", "attempts": [attempt, answered], "notes": ["A note."],
+        "headline": "In a breath.", "why": "The sentence.", "attempts": [attempt, answered], "notes": ["A note."],
         "skips": [{"route": "direct", "provider": "anthropic", "model": "anthropic/x", "why": "circuit open"}],
     })
     said = capsys.readouterr().out
 
+    assert said.startswith("In a breath.\nThe sentence.\n")
     for part in (
-        "The sentence.",
         "1. OpenAI, gpt-4.1-mini, direct key sk-…5678: failed (overload: 503, status 503) after 1.5 s, "
         "cost US$0.00 (none)",
         "It said: Try later", "2. OpenRouter", "Left out of the request: cache_control",

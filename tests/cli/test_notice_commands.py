@@ -95,7 +95,7 @@ def test_the_outbox_is_listed_and_what_still_waits_is_not_retried(desk: Terminal
     none = desk.type("outbox", "retry", "x")
     both = desk.type("outbox", "--failed", "--waiting")
 
-    assert {row["kind"] for row in rows} == {"spend_threshold", "ai_paused"}
+    assert {row["kind"] for row in rows} == {"ai_paused"}
     assert "no mail server is configured" in shown
     assert desk.json("outbox", "--failed")["rows"] == []
     assert waiting.code == 2

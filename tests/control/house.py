@@ -16,6 +16,7 @@ from ownkey.control.workspaces import NewWorkspace
 from ownkey.domain.connect import ConnectRules
 from ownkey.domain.exchange import UpstreamRequest
 from ownkey.domain.failures import UpstreamError
+from ownkey.domain.portal import PortalRules
 from ownkey.domain.pricing import ModelPrice, Rate
 from ownkey.domain.product import Product
 from ownkey.domain.records import Actor
@@ -28,6 +29,7 @@ from ownkey.providers.openai import OpenAIProvider
 from ownkey.providers.openrouter import OpenRouterProvider
 from ownkey.settings.product import load_settings
 from ownkey.settings.starter import write_config_text
+from ownkey.store.export_files import ExportFiles
 from ownkey.store.sqlite import SQLiteStore
 from ownkey.vault.envelope import Vault
 from ownkey.vault.keyset import generate_keyset_text, parse_keyset
@@ -44,6 +46,11 @@ ACTOR = Actor("service", "tok_test")
 
 
 RULES = ConnectRules("https://ownkey.test", ("https://app.test/settings/ai",), "https://openrouter.test/auth")
+
+
+PORTAL = PortalRules(
+    origins=("https://app.test",), return_urls=RULES.return_urls, refresh_urls=("https://app.test/ownkey/session",),
+)
 
 
 class HandClock:
@@ -157,6 +164,7 @@ class House:
     desk: Desk
     folder: Path
     keeper: HealthKeeper
+    vault: Vault
 
     async def workspace(self, name: str = "Acme", **fields: Any) -> WorkspaceState:
         return await self.desk.workspaces.create(NewWorkspace(name, **fields), ACTOR)
@@ -186,7 +194,7 @@ def product_of(folder: Path, preset: str, extra: str = "") -> tuple[Product, Map
 @contextlib.asynccontextmanager
 async def open_house(
     folder: Path, preset: str = "support-desk", pace: PaceLimits | None = None, extra: str = "",
-    rules: ConnectRules = RULES, payments: Payments | None = None,
+    rules: ConnectRules = RULES, payments: Payments | None = None, portal: PortalRules = PORTAL,
 ) -> AsyncIterator[House]:
     product, urls = product_of(folder, preset, extra)
     clock, upstream = HandClock(), FakeUpstream()
@@ -209,12 +217,12 @@ async def open_house(
             store=store, directory=store, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
             opener=opener, upstream=upstream,
             providers=providers, origins=origins, clock=clock, product=product,
-            connect=rules, payments=payments,
+            connect=rules, payments=payments, portal=portal, files=ExportFiles(folder / "exports"),
             pace=KeyTestPace(pace or PaceLimits(
                 per_minute=1_000, per_day=1_000, keys_per_day=1_000, address_per_minute=1_000
             )),
         )
-        yield House(product, store, clock, upstream, opener, desk, folder, keeper)
+        yield House(product, store, clock, upstream, opener, desk, folder, keeper, vault)
         await keeper.stop()
     finally:
         await store.close()

@@ -329,6 +329,7 @@ async def test_a_page_that_was_taken_off_the_list_is_not_returned_to(house: Hous
     workspace = await house.workspace()
     _, state = await begin(house, workspace, return_url=RETURN)
     house.desk.connect._rules = ConnectRules("https://ownkey.test", (), "https://openrouter.test/auth")
+    house.desk.connect._pages = ()
 
     end = await house.desk.connect.finish_in_browser(state, CODE)
 

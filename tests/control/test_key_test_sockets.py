@@ -34,6 +34,7 @@ from ownkey.providers.openai import OpenAIProvider
 from ownkey.providers.openrouter import OpenRouterProvider
 from ownkey.providers.prices import list_prices
 from ownkey.providers.upstream import Upstream
+from ownkey.store.export_files import ExportFiles
 from ownkey.store.sqlite import SQLiteStore
 from ownkey.vault.envelope import Vault
 from ownkey.vault.keyset import generate_keyset_text, parse_keyset
@@ -117,7 +118,7 @@ async def bench(tmp_path: Path, emulator: EmulatorHandle) -> AsyncIterator[Bench
         desk = make_desk(
             store=store, directory=store, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
             opener=Opener(vault), upstream=upstream, providers=providers, origins=origins, clock=clock,
-            product=product, pace=pace,
+            product=product, pace=pace, files=ExportFiles(tmp_path / "exports"),
         )
         quick = KeyTest(
             store, vault, Opener(vault), AuthProber(upstream, providers, origins, clock),

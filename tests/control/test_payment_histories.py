@@ -13,8 +13,11 @@ async def test_one_ledger_for_every_order_of_events(name: str) -> None:
     """200 permutations with repeats, events arriving at any later step, against the orderly run."""
     books = open_books()
     expected = await run(books, HISTORIES[name], None)
+    equal = 0
     for seed in range(PERMUTATIONS):
         assert await run(books, HISTORIES[name], random.Random(f"{name}:{seed}")) == expected, seed
+        equal += 1
+    print(f"M15 history: permutations {PERMUTATIONS}, equal {equal}, ledger {expected[:12]}")
 
 
 @pytest.mark.parametrize("name", HISTORIES)

@@ -575,7 +575,6 @@ EXPECTED = (
     ("2028-05", "addon_cancelled", ALL),
     ("2028-05", "addon_ended", ALL),
     ("2028-06", "addon_active", ALL),
-    ("2028-07", "spend_threshold", SPEND),
     ("2028-07", "ai_paused", SPEND),
     ("2028-08", "ai_resumed", SPEND),
     ("2028-10", "addon_payment_failed", ALL),

@@ -6,11 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ownkey.dialects import anthropic_fields, openai_fields
+from ownkey.dialects.openai_shape import silent_bytes
 from ownkey.domain.bounds import RequestShape
 from ownkey.domain.usage import Usage
 
 RECORDINGS = Path(__file__).resolve().parents[2].parent / "shared" / "wire" / "recordings"
 
+_SILENT = {
+    "openai": openai_fields.SILENT, "openrouter": openai_fields.SILENT, "anthropic": anthropic_fields.SILENT,
+    "google": frozenset[str](),
+}
 _SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "googleSearch", "google_search", "urlContext",
                  "url_context", "codeExecution", "file_search", "image_generation", "mcp", "computer", "bash",
                  "openrouter:", "code_interpreter", "tool_search", "advisor", "shell", "apply_patch")  # fmt: skip
@@ -49,7 +55,7 @@ class Recorded:
 
     def shape(self) -> RequestShape:
         """The smallest body that says the same: the strictest test of a bound on bytes."""
-        raw = json.dumps(self.request, ensure_ascii=False, separators=(",", ":"))
+        raw = _compact(self.request)
         lifetime: Literal["5m", "1h"] = "1h" if '"1h"' in raw else "5m"
         images, image_bytes, beyond = 0, 0, []
         for key, value in _walk(self.request):
@@ -74,6 +80,11 @@ class Recorded:
             cache_writes=lifetime if "cache_control" in raw else "none",
             fallback_models=tuple(self.request.get("models") or ()),
             service_tier=self.request.get("service_tier"),
+            silent_bytes=silent_bytes(
+                raw.encode(), {name: _compact(value).encode() for name, value in self.request.items()},
+                _SILENT[self.provider],
+            ),
+            embeds=self.embeds,
         )
 
     @property
@@ -87,6 +98,10 @@ class Recorded:
             if isinstance(tool, dict) and tool.get("type") not in ("function", "custom")
             for name in _SERVER_TOOLS
         )
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def recorded() -> Iterator[Recorded]:

@@ -1,6 +1,7 @@
 """Every notice in words: complete, honest about what calls do, and harmless whatever a name says."""
 
 import re
+from dataclasses import replace
 from email.headerregistry import Address
 from html.parser import HTMLParser
 
@@ -40,23 +41,34 @@ class Words(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.text: list[str] = []
+        self._pieces: list[str] = []
+        self._begins = True
         self.links: list[str] = []
         self.tags: list[str] = []
         self._hidden = False
 
+    @property
+    def text(self) -> list[str]:
+        return [" ".join(piece.split()) for piece in self._pieces if piece.strip()]
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
+        self._begins |= tag not in ("span", "strong")
         self._hidden = tag in ("style", "title")
         self.links += [value or "" for name, value in attrs if name in ("href", "src", "srcset", "action")]
         assert not [name for name, _ in attrs if name.startswith("on")]
 
     def handle_data(self, data: str) -> None:
-        if not self._hidden and data.strip():
-            self.text.append(" ".join(data.split()))
+        if self._hidden:
+            return
+        if self._begins:
+            self._pieces.append("")
+        self._pieces[-1] += data
+        self._begins = False
 
     def handle_endtag(self, tag: str) -> None:
         self._hidden = False
+        self._begins |= tag not in ("span", "strong")
 
 
 def words(html: str) -> Words:
@@ -97,9 +109,38 @@ def test_text_and_html_say_the_same(kind: Kind) -> None:
     assert notice.url in text
     assert bool(notice.mute) is (RULES[kind].topic in MUTEABLE)
     assert set(html.tags) <= {"html", "head", "meta", "title", "style", "body", "div", "h1", "table", "tr", "th", "td",
-                              "p", "a"}
+                              "p", "a", "strong", "span"}
     assert "url(" not in render_html(notice)
     assert "{" not in notice.subject + notice.headline + notice.calls_now + notice.url
+
+
+def test_a_long_list_of_changes_is_no_headline() -> None:
+    """On a phone it would fill the screen in bold: the heading says what it is about, the list stands below, whole."""
+    changes = [{"what": name, "before": True, "after": False} for name in ("always_use_key", "credits_if_key_fails")]
+    notice = write_notice(Kind.SETTINGS_CHANGED, {**SAMPLES[Kind.SETTINGS_CHANGED], "changes": changes * 2}, PLACE)
+    html = render_html(notice)
+
+    assert ">AI settings were changed.</h1>" in html
+    assert notice.headline.partition(": ")[2][1:] in " ".join(words(html).text)
+    assert render_text(notice).startswith(notice.headline)
+
+
+def test_a_keys_hint_stays_on_one_line() -> None:
+    """`sk-` at the end of a line and the rest on the next is no hint that anybody recognises; long names still wrap."""
+    long = {**SAMPLES[Kind.CREDENTIAL_UNHEALTHY], "hint": "sk-or-…9f3c"}
+    shown = render_html(write_notice(Kind.CREDENTIAL_UNHEALTHY, long, PLACE))
+    place = replace(PLACE, workspace="x" * 200)
+
+    assert '<span style="white-space:nowrap">(sk-or-…9f3c)</span>' in shown
+    assert "nowrap" not in render_html(write_notice(Kind.BALANCE_LOW, SAMPLES[Kind.BALANCE_LOW], place)).partition(
+        "<h1")[2].partition("<table")[0]
+
+
+def test_a_mail_names_the_workspace_and_the_product_above_its_headline() -> None:
+    """Somebody who owns several workspaces sees which one it is about."""
+    html = words(render_html(write_notice(Kind.AI_PAUSED, SAMPLES[Kind.AI_PAUSED], PLACE)))
+
+    assert html.text[0] == f"{PLACE.workspace} · {PLACE.product}"
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -242,6 +242,20 @@ def test_only_a_beginning_of_the_credential_is_ever_held_back(chunks: list[bytes
         assert KEY.startswith(held)
 
 
+def test_a_tokens_id_is_no_secret_and_the_token_is() -> None:
+    """Ids of ours are shown; whatever stands before a token, it is masked."""
+    ident = "tok_01a202257bfaab24a409d1f2e0cfc1ce"
+
+    assert scrub(f"Access token {ident}, revoked") == (f"Access token {ident}, revoked", 0)
+    assert not looks_like_secret(ident)
+    for before in ("t", "\\t", "tok_ t", "at", "_t"):
+        token = make_token(b"x" * 32)
+        assert token not in scrub(before + token)[0]
+        assert scrub(before + token)[1] == 1
+    assert scrub(f"{ident}0123")[1] == 1
+    assert scrub(f"at{ident.removeprefix('t')}")[1] == 1
+
+
 def test_an_empty_credential_is_refused() -> None:
     """It would be found everywhere."""
     with pytest.raises(ValueError, match="empty credential"):

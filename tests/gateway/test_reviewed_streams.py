@@ -14,16 +14,17 @@ WHOLE = ((b"x-ownkey-stream", b"whole"),)
 async def test_gathering_takes_time_in_proportion_to_the_answer(desk: Rig) -> None:
     """X4: four times the answer takes about four times the work, not sixteen: others wait while it is done."""
     workspace = await desk.workspace("a", "openrouter")
-    took = []
-    for pieces in (10_000, 40_000):
+    took: dict[int, list[float]] = {10_000: [], 40_000: []}
+    # The least of several is this process's own work, whatever else the machine does in between.
+    for pieces in (*took, *took, *took):
         chunks = [*sse(delta("x", padding="y" * 200))] * pieces
         desk.script(Exchange([*chunks, *sse(FINISH, usage(), b"[DONE]")]))
         began = time.process_time()
         caller = await desk.call(workspace, STREAMED, headers=WHOLE)
-        took.append(time.process_time() - began)
+        took[pieces].append(time.process_time() - began)
         assert (caller.status, len(caller.body) > pieces * 200) == (200, True)
 
-    assert took[1] < 8 * took[0]
+    assert min(took[40_000]) < 8 * min(took[10_000])
     await desk.check()
 
 

@@ -68,5 +68,5 @@ def test_the_table_is_complete_and_explains_itself() -> None:
     assert all(v.name.startswith(PREFIX) and v.meaning.endswith(".") and v.default for v in VARIABLES)
     assert {v.name for v in VARIABLES if v.secret} == {
         "OWNKEY_MASTER_KEY", "OWNKEY_TOKEN", "OWNKEY_SMTP_PASSWORD", "OWNKEY_EVENT_SECRETS", "OWNKEY_STRIPE_KEY",
-        "OWNKEY_STRIPE_WEBHOOK_SECRETS",
+        "OWNKEY_STRIPE_WEBHOOK_SECRETS", "OWNKEY_OIDC_CLIENT_SECRET",
     }

@@ -112,7 +112,7 @@ async def test_it_is_booked_once_and_kept_apart_from_the_estimate(store: SQLiteS
     assert stored["notes"] == [
         "Cost corrected from US$0.0000009 to OpenRouter's own record of it: US$0.000000123."
     ]
-    (row,) = await store.load_spend(ws.id, since_ms=NOV, until_ms=NOV + DAY, by="basis")
+    (row,) = await store.load_spend(ws.id, since_day="2026-11-01", until_day="2026-11-30", by="basis")
     assert (row["basis"], row["cost_nusd"]) == ("actual", 123)
 
 

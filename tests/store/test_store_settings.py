@@ -221,13 +221,13 @@ async def test_receipts_are_filtered_paged_and_isolated(store: SQLiteStore) -> N
     assert await store.load_receipt(other.id, first[0]["id"]) is None
     assert msgspec.convert(first[0], Receipt).attempts[0].basis is Basis.ACTUAL
 
-    spend = await store.load_spend(ws.id, since_ms=NOV, until_ms=NOV + DAY, by="task")
+    spend = await store.load_spend(ws.id, since_day="2026-11-01", until_day="2026-11-30", by="task")
     assert [(s["task"], s["calls"], s["cost_nusd"]) for s in spend] == [("triage", 3, 24), ("chat", 7, 21)]
     for by in ("model", "provider", "conversation", "project", "day", "basis"):
-        rows = await store.load_spend(ws.id, since_ms=NOV, until_ms=NOV + DAY, by=by)
+        rows = await store.load_spend(ws.id, since_day="2026-11-01", until_day="2026-11-30", by=by)
         assert sum(r["cost_nusd"] for r in rows) == 45, by
     with pytest.raises(ValueError, match="summed by"):
-        await store.load_spend(ws.id, since_ms=0, until_ms=1, by="doc")
+        await store.load_spend(ws.id, since_day="2026-11-01", until_day="2026-11-30", by="doc")
 
 
 async def test_spend_by_provider_follows_the_attempts(store: SQLiteStore) -> None:
@@ -246,7 +246,7 @@ async def test_spend_by_provider_follows_the_attempts(store: SQLiteStore) -> Non
     attempts = (replace(whole.attempts[0], provider="anthropic"), whole.attempts[1])
     await store.end_call(good, replace(whole, attempts=attempts))
 
-    rows = await store.load_spend(ws.id, since_ms=0, until_ms=NOV + DAY, by="provider")
+    rows = await store.load_spend(ws.id, since_day="2026-11-01", until_day="2026-11-30", by="provider")
     assert {r["provider"]: (r["calls"], r["cost_nusd"]) for r in rows} == {"anthropic": (1, 30), "openrouter": (1, 50)}
 
 

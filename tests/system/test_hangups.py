@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,13 @@ async def test_aborted_streams_are_settled_for_at_least_their_bill(
     attempts = [a for r in receipts for a in r["attempts"]]
     bill, spend = billed(brisk, owned), spent(workspace)
     held = sum(int(a["bound_nusd"]) for a in attempts)
-    print(f"{direct}: billed {bill}, spent {spend}, held {held} nUSD; {len(attempts)} attempts")
+    ended = Counter(a["state"] for a in attempts)
+    zero = sum(a["state"] == "settled" and int(a["cost_nusd"]) == 0 for a in attempts)
+    print(
+        f"M12 {direct}: streams {calls}, receipts {len(receipts)}, attempts {len(attempts)}, "
+        f"settled {ended['settled']}, released {ended['released']}, zero {zero}, open {ended['held']}, "
+        f"billed {bill}, spent {spend}, held {held}"
+    )
     assert 0 < bill <= spend <= held
     assert spend == sum(int(a["cost_nusd"]) for a in attempts)
     assert all(int(a["cost_nusd"]) > 0 for a in attempts if a["state"] == "settled")
@@ -254,6 +261,7 @@ def wallet(workspace: TestWorkspace) -> Any:
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_always_on_moves_no_credit_under_any_fault(payer: Deployment, stream: bool) -> None:
     """X3, M13: with Always use this key ON no fault of the key, the network or the provider takes a credit."""
+    calls = moved = 0
     body = {"model": "openai/gpt-4.1-mini", "messages": PROMPT, "stream": stream, "max_tokens": 300}
     for fault in OPENROUTER_FAULTS:
         workspace, owned = customer(payer, always_use_key=True, credits_if_key_fails=True)
@@ -264,6 +272,8 @@ def test_always_on_moves_no_credit_under_any_fault(payer: Deployment, stream: bo
             statuses.add(workspace.post("/v1/chat/completions", body).status_code)
         payer.emulator.control("DELETE", "faults", {"id": rule["id"]})
 
+        moved += abs(int(wallet(workspace)["balance_credits"]) - int(before["balance_credits"]))
+        calls += len(workspace.receipts())
         assert wallet(workspace) == before, fault
         for receipt in workspace.receipts():
             assert receipt["row"] in ("F9", None), fault
@@ -271,6 +281,7 @@ def test_always_on_moves_no_credit_under_any_fault(payer: Deployment, stream: bo
             assert all(a["route"] == "openrouter" for a in receipt["attempts"]), fault
         assert spent(workspace) >= billed(payer, owned), fault
         assert statuses <= {200, 400, 402, 403, 404, 502, 503}, fault
+    print(f"M13 always: faults {len(OPENROUTER_FAULTS)}, calls {calls}, credits {moved}")
     assert is_clean(payer)
 
 

@@ -222,7 +222,7 @@ def test_a_kill_in_the_middle_of_delivery_repeats_at_most_the_same_message(tmp_p
             mine = [m for m in mails if m["to"].startswith(who)]
             kinds = Counter(m["subject"].partition(": ")[2] for m in {m["message_id"]: m for m in mine}.values())
             assert kinds["AI resumed"] == 3
-            assert kinds["AI paused, spend cap reached"] == 3
+            assert kinds["AI is off, the spend cap is US$0"] == 3
         assert place.manage("POST", "verify", {}, token=place.operator)["findings"] == []
 
 

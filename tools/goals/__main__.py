@@ -71,6 +71,102 @@ def passing(*tests: str, said: str = "", **env: str) -> Figure:
     return Figure(found[0] if found else f"{counted} tests pass in {took:.0f} s", True)
 
 
+def summed(tests: tuple[str, ...], tell: Callable[[list[dict[str, str]]], tuple[str, bool]], mark: str,
+           **env: str) -> Figure:
+    """What tests print as `<mark> …: name value, name value`, put together by `tell`; a failing test is no figure."""
+    good, output, _ = pytest(*tests, **env)
+    if not good:
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
+        return Figure(f"fails: {failed[1] if failed else output[-200:]}", False)
+    lines = re.findall(rf"{mark} ([^:\n]*): ([^\n]*)", output)
+    found = [{"what": what, **dict(re.findall(r"([a-z ]+?) ([0-9a-f]+)(?:, |$)", text))} for what, text in lines]
+    if not found:
+        return Figure("the tests printed no figure", False)
+    return Figure(*tell(found))
+
+
+def total(rows: list[dict[str, str]], name: str) -> int:
+    return sum(int(row[name]) for row in rows if name in row)
+
+
+def aborted() -> Figure:
+    def tell(rows: list[dict[str, str]]) -> tuple[str, bool]:
+        streams, zero, left = total(rows, "streams"), total(rows, "zero"), total(rows, "open")
+        billed, spent, held = (total(rows, name) for name in ("billed", "spent", "held"))
+        between = all(int(r["billed"]) <= int(r["spent"]) <= int(r["held"]) for r in rows)
+        return (
+            f"{streams} aborted calls over {len(rows)} providers and modes, {total(rows, 'receipts')} receipts; "
+            f"{total(rows, 'attempts')} of them had been sent: {total(rows, 'settled')} settled, "
+            f"{total(rows, 'released')} released unsent, {left} open, "
+            f"{zero} settled at 0; billed {billed} <= spend {spent} <= hold {held} nUSD",
+            total(rows, "settled") >= 1_000 and between and not zero + left and total(rows, "receipts") == streams,
+        )
+
+    return summed(
+        ("tests/system/test_hangups.py::test_aborted_streams_are_settled_for_at_least_their_bill",), tell, "M12",
+        OWNKEY_ABORTED_STREAMS="200",
+    )
+
+
+def decisions() -> Figure:
+    def tell(rows: list[dict[str, str]]) -> tuple[str, bool]:
+        states, credits = total(rows, "decided"), total(rows, "credits")
+        return (
+            f"{states} of 1536 states as the contract's table says; Always ON under {total(rows, 'faults')} faults "
+            f"(streams and whole), {total(rows, 'calls')} calls: {credits} credits moved",
+            states == 1_536 and credits == 0 and total(rows, "faults") > 0,
+        )
+
+    return summed((
+        "tests/domain/test_payer_decision.py",
+        "tests/system/test_hangups.py::test_always_on_moves_no_credit_under_any_fault",
+    ), tell, "M13")
+
+
+def months() -> Figure:
+    def tell(rows: list[dict[str, str]]) -> tuple[str, bool]:
+        periods, charges = total(rows, "periods"), total(rows, "charges")
+        return (
+            f"{periods} periods in {len(rows)} lives of 24 months, {charges} charges, {total(rows, 'distinct')} of "
+            f"them distinct, over {total(rows, 'clock steps')} steps of the clock",
+            periods == charges == total(rows, "distinct") > 0,
+        )
+
+    return summed(("tests/store/test_credits_rail.py", "tests/control/test_twenty_four_months.py"), tell, "M14")
+
+
+def histories() -> Figure:
+    def tell(rows: list[dict[str, str]]) -> tuple[str, bool]:
+        tried, equal = total(rows, "permutations"), total(rows, "equal")
+        hashes = len({row["ledger"] for row in rows})
+        return (
+            f"{len(rows)} histories x {tried // len(rows)} permutations: {equal} of {tried} end in their history's "
+            f"ledger hash ({hashes} different hashes, {rows[0]['ledger']} …)",
+            len(rows) >= 30 and tried == equal >= 6_000,
+        )
+
+    return summed(("tests/control/test_payment_histories.py",), tell, "M15")
+
+
+def forged() -> Figure:
+    def tell(rows: list[dict[str, str]]) -> tuple[str, bool]:
+        tried, accepted = total(rows, "tried"), total(rows, "accepted")
+        return f"{accepted} accepted of {tried} events, {rows[0]['kinds']} kinds", tried >= 1_000 and accepted == 0
+
+    return summed(("tests/payments/test_stripe_payments.py", "tests/api/test_stripe_door.py"), tell, "M16")
+
+
+def once() -> Figure:
+    def tell(rows: list[dict[str, str]]) -> tuple[str, bool]:
+        each = ", ".join(f"{row['asked']} at once: {row['effects']} effect, {row['bodies']} body" for row in rows)
+        return each, all((row["effects"], row["bodies"]) == ("1", "1") for row in rows) and len(rows) >= 3
+
+    return summed((
+        "tests/api/test_manage.py::test_the_same_request_happens_once",
+        "tests/api/test_stripe_door.py::test_one_idempotency_key_fifty_times_at_once",
+    ), tell, "M17")
+
+
 def bounds() -> Figure:
     """No recorded call may have cost more than its bound; the median is that of short calls whose limits fit."""
     figure = passing("tests/domain/test_bounds.py", said=r"recorded bounds: .*")
@@ -99,18 +195,6 @@ def overshoot() -> Figure:
     return Figure(f"{max(over)} nUSD in {len(runs)} runs (SQLite); PostgreSQL: {LATER}", max(over) == 0)
 
 
-def admitted() -> Figure:
-    runs = cap_runs()
-    if "failed" in runs:
-        return Figure(f"{runs.count('failed')} of {len(runs)} runs failed", False)
-    shares = []
-    for line in runs:
-        *_, count, fitting = re.findall(r"\d+", line)
-        shares.append(100 * int(count) / int(fitting))
-    return Figure(f"at least {min(shares):.1f}% of what fits, of a thousand calls at once, {len(runs)} runs",
-                  min(shares) >= 95)
-
-
 _chaos: list[tuple[bool, str]] = []
 
 
@@ -123,8 +207,8 @@ def chaos() -> tuple[bool, str]:
 
 def kills() -> Figure:
     good, output = chaos()
-    found = re.search(r"M2: (.*?) M11:", output)
-    return Figure(found[1] if good and found else output[-300:], good)
+    found, bought = re.search(r"M2: (.*?) M11:", output), re.search(r"^Payments: .*$", output, re.MULTILINE)
+    return Figure(f"{found[1]} {bought[0]}" if good and found and bought else output[-300:], good)
 
 
 def alerts() -> Figure:
@@ -193,22 +277,14 @@ GOALS = (
     Goal("M7", "simulator, 2-8 machines, faults, 5 s of skew", "500 seeds in 120 s", simulator),
     Goal("M8", "actual <= bound on all recorded usage; bound / actual", "100%; median <= 6", bounds),
     Goal("M9", "settled / cap at pause, 1,000 small calls", ">= 99%", own("cap_use")),
-    Goal("M10", "admitted / admissible", ">= 95%", admitted),
+    Goal("M10", "admitted / admissible, bursts of 20; `ai_paused` though it fits", ">= 95%; 0", own("bursts")),
     Goal("M11", "alerts under kills", "1 row each", alerts),
-    Goal("M12", "1,000 aborted streams", "none at 0; billed <= spend <= hold", lambda: passing(
-        "tests/system/test_hangups.py::test_aborted_streams_are_settled_for_at_least_their_bill",
-        OWNKEY_ABORTED_STREAMS="145")),
-    Goal("M13", "decide on all 1,536 states; Always ON under faults", "100%; 0 credits moved", lambda: passing(
-        "tests/domain/test_payer_decision.py",
-        "tests/system/test_hangups.py::test_always_on_moves_no_credit_under_any_fault")),
-    Goal("M14", "add-on over 24 months", "1 charge a period", lambda: passing(
-        "tests/store/test_credits_rail.py", "tests/domain/test_billing_rules.py")),
-    Goal("M15", "30 payment histories x 200 permutations", "one ledger hash each", lambda: passing(
-        "tests/control/test_payment_histories.py")),
-    Goal("M16", "forged, stale, altered events", "0 accepted of >= 1,000", lambda: passing(
-        "tests/payments/test_stripe_payments.py", "tests/system/test_billing.py")),
-    Goal("M17", "one Idempotency-Key x 50 in parallel", "1 effect, same body", lambda: passing(
-        "tests/api/test_manage.py")),
+    Goal("M12", "1,000 aborted streams", "none at 0; billed <= spend <= hold", aborted),
+    Goal("M13", "decide on all 1,536 states; Always ON under faults", "100%; 0 credits moved", decisions),
+    Goal("M14", "add-on over 24 months", "1 charge a period", months),
+    Goal("M15", "30 payment histories x 200 permutations", "one ledger hash each", histories),
+    Goal("M16", "forged, stale, altered events", "0 accepted of >= 1,000", forged),
+    Goal("M17", "one Idempotency-Key x 50 in parallel", "1 effect, same body", once),
     Goal("M18", "latency of the hold, 200 calls/s, fsync p99 <= 1 ms", "p99 <= 2 ms", own("hold_latency")),
     Goal("M19", "seeded bugs", "12 of 12 caught", bugs),
 )

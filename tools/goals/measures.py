@@ -1,4 +1,5 @@
-"""What no test measures by itself: how much of a cap is used before it pauses, and how long a hold takes on disk."""
+"""What no test measures by itself: how much of a cap is used before it pauses, what a burst gets of it, and how long a
+hold takes on disk."""
 
 import asyncio
 import json
@@ -7,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.deployment import deployed
+from tests.deployment import TestWorkspace, deployed
 from tests.store.store_kit import ACTOR, NOV, add_workspace, open_store, request
 from tests.system.test_cap import call
 
@@ -19,6 +20,8 @@ PACE_PER_S = 200
 PACED_HOLDS = 2_000
 FSYNCS = 400
 AT_ONCE = 8
+BURST = 20
+BURSTS = 60
 
 
 def share(values: list[float], part: float) -> float:
@@ -36,7 +39,7 @@ def cap_use() -> tuple[str, bool]:
         asyncio.run(call(workspace, body))
         each = desk.emulator.total_nusd(KEY)
         cap = 1_000 * each
-        workspace.set_cap(f"{cap // 10**9}.{cap % 10**9:09d}")
+        workspace.set_cap(dollars(cap))
 
         async def caller() -> int:
             made = 0
@@ -57,6 +60,53 @@ def cap_use() -> tuple[str, bool]:
         spent, billed = int(workspace.cap()["spent_nusd"]), desk.emulator.total_nusd(KEY)
     used = 100 * spent / cap
     return f"{used:.2f}% after {made} calls, billed {billed} of {cap} nUSD", used >= 99 and billed <= cap
+
+
+def bursts() -> tuple[str, bool]:
+    """M10: twenty calls at once, again and again, under caps with room for one to thirty of them.
+
+    Admissible are the calls that could have run one after another: what is left after the ones before still covers
+    the next one's hold, shrunk to its smallest answer. A pause is false where AI is paused though another would fit.
+    """
+    with tempfile.TemporaryDirectory(prefix="ownkey-goals-") as folder, deployed(Path(folder, "home")) as desk:
+        workspace = desk.add_workspace("bursts", keys={"openrouter": KEY})
+        desk.emulator.set({"output_tokens": 60, "latency_s": 0.02}, provider="openrouter")
+        body = json.dumps(SMALL).encode()
+        asyncio.run(call(workspace, body))
+        each = desk.emulator.total_nusd(KEY)
+        whole = int(workspace.receipts()[0]["attempts"][0]["bound_nusd"])
+        admitted = fitting = refused = paused = falsely = 0
+        for n in range(BURSTS):
+            before = int(workspace.cap()["spent_nusd"])
+            # Room for 1 to 30 calls and a part of one, never so small that the first would not fit.
+            room = whole + each * (n % 30) + each * (n * 7 % 10) // 10
+            workspace.set_cap(dollars(before + room))
+            answers = asyncio.run(_burst(workspace, body))
+            spent = int(workspace.cap()["spent_nusd"])
+            could = min(BURST, (room - whole) // each + 1)
+            made = sum(status == 200 for status, _ in answers)
+            admitted, fitting = admitted + min(made, could), fitting + could
+            refused += BURST - made
+            codes = [code for status, code in answers if status != 200]
+            paused += codes.count("ai_paused")
+            if "ai_paused" in codes and before + room - spent >= whole:
+                falsely += codes.count("ai_paused")
+        billed, total = desk.emulator.total_nusd(KEY), int(workspace.cap()["spent_nusd"])
+    part = 100 * admitted / fitting
+    return (
+        f"{part:.2f}%: {admitted} of {fitting} admissible calls in {BURSTS} bursts of {BURST}; of {refused} refusals "
+        f"{paused} were `ai_paused`, {falsely} of them though it fits; spent {total} = billed {billed} nUSD",
+        part >= 95 and falsely == 0 and billed == total,
+    )
+
+
+def dollars(amount_nusd: int) -> str:
+    return f"{amount_nusd // 10**9}.{amount_nusd % 10**9:09d}"
+
+
+async def _burst(workspace: TestWorkspace, body: bytes) -> list[tuple[int, str]]:
+    async with asyncio.timeout(60):
+        return list(await asyncio.gather(*(call(workspace, body) for _ in range(BURST))))
 
 
 def fsync_ms(folder: Path) -> float:

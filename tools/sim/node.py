@@ -60,6 +60,7 @@ from ownkey.providers.openai import OpenAIProvider
 from ownkey.providers.openrouter import OpenRouterProvider
 from ownkey.settings.product import ORIGINS, load_settings
 from ownkey.store.connection import Connection
+from ownkey.store.export_files import ExportFiles
 from ownkey.store.sqlite import SQLiteStore
 from ownkey.store.writer import Writer
 from tools.sim.network import Exchange, Network, SimUpstream
@@ -300,6 +301,7 @@ class Node:
         # A process dies here, never the machine: the page cache survives, and the runs need no real fsync.
         self.store._writing.execute("PRAGMA synchronous = OFF")
         self.loop.on_death = self._died
+        self._files = ExportFiles(path.parent / "exports")
         self._build(vault, network, lambda key: deliver_mail(boot, key))
         # At once: a stop that comes at the same instant must find the jobs running.
         self.loop.run(events.Handle(self.scheduler.start, (), self.loop))
@@ -350,7 +352,7 @@ class Node:
         self.desk: Desk = make_desk(
             store=store, directory=store, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
             opener=vault, upstream=upstream, providers=providers, origins=origins, clock=clock, product=product,
-            pace=KeyTestPace(),
+            pace=KeyTestPace(), files=self._files,
         )
 
     @property

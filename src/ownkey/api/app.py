@@ -1,5 +1,5 @@
-"""The front door: sends a request to the data plane, the management API, the browser's way back from OpenRouter, the
-door of Stripe's events or the health checks, and to nothing else.
+"""The front door: sends a request to the data plane, the management API, the pages of workspaces and operators, the
+browser's way back from OpenRouter, the door of Stripe's events or the health checks, and to nothing else.
 """
 
 import logging
@@ -20,16 +20,20 @@ MAX_HEADER_BYTES = 32 * 1024
 
 
 class FrontDoor:
-    """`ready` returns None, or why this process cannot serve now. `allowed_hosts` empty: any Host header."""
+    """`ready` returns None, or why this process cannot serve now. `allowed_hosts` empty: any Host header. `portal` and
+    `console` are None where this deployment has no such pages."""
 
     def __init__(
         self, *, data_plane: App, manage: App, connect: App, stripe: App, ready: Ready, allowed_hosts: Collection[str],
-        header_fields: int = MAX_HEADER_FIELDS, header_bytes: int = MAX_HEADER_BYTES,
+        portal: App | None = None, console: App | None = None, header_fields: int = MAX_HEADER_FIELDS,
+        header_bytes: int = MAX_HEADER_BYTES,
     ) -> None:
         self._header_fields = header_fields
         self._header_bytes = header_bytes
         self._data_plane = data_plane
         self._manage = manage
+        self._portal = portal
+        self._console = console
         self._connect = connect
         self._stripe = stripe
         self._ready = ready
@@ -75,14 +79,18 @@ class FrontDoor:
             await self._stripe(scope, receive, send)
         elif path.startswith("/manage/"):
             await self._manage(scope, receive, send)
+        elif self._portal is not None and (path == "/portal" or path.startswith("/portal/")):
+            await self._portal(scope, receive, send)
+        elif self._console is not None and (path == "/console" or path.startswith("/console/")):
+            await self._console(scope, receive, send)
         elif path.startswith("/connect/"):
             await self._connect(scope, receive, send)
         else:
             await _plain(send, 404, {"error": {
                 "code": "unknown_endpoint", "message": "There is nothing at this path.",
                 "type": "invalid_request_error", "param": None,
-                "fix": {"text": "AI calls: /v1 or /api/v1. Management: /manage/v1. Health: /healthz, /readyz.",
-                        "url": None},
+                "fix": {"text": "AI calls: /v1 or /api/v1. Management: /manage/v1. Pages: /portal, /console. "
+                                "Health: /healthz, /readyz.", "url": None},
             }})
 
     def _check(self, headers: "list[tuple[bytes, bytes]]") -> str | None:

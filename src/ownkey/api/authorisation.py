@@ -28,6 +28,7 @@ class Subject(StrEnum):
     AUDIT = "audit log"
     WHOLE_WORKSPACE = "export all, delete workspace"
     WORKSPACE_TOKENS = "workspace tokens"
+    PORTAL_SESSIONS = "portal sessions"
     DEPLOYMENT = "service tokens, plans, prices, credits, corrections, suspension, rotation"
     PRODUCT = "the product's rules and this API's description"
 
@@ -38,6 +39,7 @@ class Right(StrEnum):
     DISABLE = "disable"
     REVOKE = "revoke"
     COMP = "comp"
+    VIEW_AS = "view as"
 
 
 _NONE: frozenset[Right] = frozenset()
@@ -63,6 +65,8 @@ GRANTS: Mapping[Subject, Mapping[TokenKind, frozenset[Right]]] = {
     Subject.WORKSPACE_TOKENS: {
         SERVICE: _ALL, WORKSPACE: _NONE, OPERATOR: frozenset({Right.READ, Right.REVOKE}),
     },
+    # The host says who its people are; staff look as an owner does, read-only.
+    Subject.PORTAL_SESSIONS: {SERVICE: _ALL, WORKSPACE: _NONE, OPERATOR: frozenset({Right.READ, Right.VIEW_AS})},
     Subject.DEPLOYMENT: {SERVICE: _NONE, WORKSPACE: _NONE, OPERATOR: _ALL},
     Subject.PRODUCT: {SERVICE: _READ, WORKSPACE: _READ, OPERATOR: _READ},
 }

@@ -4,17 +4,20 @@ Nobody is authenticated here: the state in the address is the proof, works once 
 address holds a code, so no answer may be kept, framed, or named to another site.
 """
 
+from collections.abc import Awaitable, Callable
 from html import escape
 from urllib.parse import parse_qsl
 
 from ownkey.api.http import Receive, Scope, Send
-from ownkey.api.manage_errors import PROBLEM_STATUSES
 from ownkey.control.connect import BrowserEnd, ConnectControl
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.domain.connect import CALLBACK_PATH
 from ownkey.domain.errors import StoreError
+from ownkey.domain.portal import PortalSession
 from ownkey.domain.product import Product
 from ownkey.domain.scrub import scrub
+from ownkey.pages.http import BadForm, PageRequest, read_request
+from ownkey.pages.statuses import PROBLEM_STATUSES
 
 _HEADERS = [
     (b"content-type", b"text/html; charset=utf-8"), (b"cache-control", b"no-store"),
@@ -30,12 +33,17 @@ _PAGE = """<!doctype html>
 """
 
 
-class ConnectDoor:
-    """The ASGI callable for every path under `/connect/`."""
+Whose = Callable[[PageRequest], Awaitable[PortalSession | None]]
+"""Whose visit of our pages a browser is in, by its own cookie; None for nobody's."""
 
-    def __init__(self, connect: ConnectControl, product: Product) -> None:
+
+class ConnectDoor:
+    """The ASGI callable for every path under `/connect/`. `whose` None: this deployment has no pages."""
+
+    def __init__(self, connect: ConnectControl, product: Product, whose: Whose | None = None) -> None:
         self._connect = connect
         self._product = product
+        self._whose = whose
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] != CALLBACK_PATH:
@@ -44,15 +52,15 @@ class ConnectDoor:
             # A HEAD is a link checker or a preview: it must not use the sign-in up.
             await self._page(send, 405, "Not this way", ["Open this address in a browser."], [(b"allow", b"GET")])
         else:
-            await self._come_back(scope, send)
+            await self._come_back(scope, receive, send)
 
-    async def _come_back(self, scope: Scope, send: Send) -> None:
+    async def _come_back(self, scope: Scope, receive: Receive, send: Send) -> None:
         read = _read(scope.get("query_string", b""))
         try:
             if read is None:
                 end = BrowserEnd(None, _not_ours(), None)
             else:
-                end = await self._connect.finish_in_browser(*read)
+                end = await self._connect.finish_in_browser(*read, await self._visit(scope, receive))
         except StoreError:
             end = BrowserEnd(None, Problem(
                 ProblemCode.STORE_UNAVAILABLE, "Nothing can be saved at the moment, so nothing was changed.",
@@ -70,6 +78,14 @@ class ConnectDoor:
             assert end.problem is not None
             status = PROBLEM_STATUSES[end.problem.code]
             await self._page(send, status, "OpenRouter is not connected", [end.problem.message, end.problem.fix])
+
+    async def _visit(self, scope: Scope, receive: Receive) -> PortalSession | None:
+        if self._whose is None:
+            return None
+        try:
+            return await self._whose(await read_request(scope, receive))
+        except BadForm:
+            return None
 
     async def _page(
         self, send: Send, status: int, title: str, sentences: list[str],

@@ -16,7 +16,7 @@ from starlette.routing import compile_path
 from ownkey.api.authentication import Authenticate
 from ownkey.api.authorisation import forbidden, may
 from ownkey.api.http import BodyStalled, BodyTooLarge, HungUp, Receive, Scope, Send, read_body
-from ownkey.api.manage_call import Call, ManageRoute
+from ownkey.api.manage_call import Call, Download, ManageRoute
 from ownkey.api.manage_errors import ErrorEnvelope, problem_of
 from ownkey.api.manage_fields import allowed_values
 from ownkey.api.manage_routes import PREFIX, ROUTES
@@ -64,13 +64,18 @@ class ManageApp:
             status, body, headers = await self._answer(scope, receive)
         except HungUp:
             return
+        if isinstance(body, Download):
+            await _send_file(send, status, body)
+            return
         await send({
             "type": "http.response.start", "status": status,
             "headers": [*_HEADERS, (b"content-length", str(len(body)).encode()), *headers],
         })
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    async def _answer(
+        self, scope: Scope, receive: Receive
+    ) -> tuple[int, bytes | Download, list[tuple[bytes, bytes]]]:
         try:
             return await self._serve(scope, receive)
         except (Refused, Problem, StoreError) as error:
@@ -82,7 +87,9 @@ class ManageApp:
             log.error("management request failed: %s in %s", error_id, type(error).__name__, exc_info=error)
             return self._envelope.internal(error_id)
 
-    async def _serve(self, scope: Scope, receive: Receive) -> tuple[int, bytes, list[tuple[bytes, bytes]]]:
+    async def _serve(
+        self, scope: Scope, receive: Receive
+    ) -> tuple[int, bytes | Download, list[tuple[bytes, bytes]]]:
         principal = await self._authenticate(scope)
         route, path = self._find(scope["method"], scope["path"])
         actor = Actor(principal.kind.value, principal.token_id)
@@ -97,7 +104,8 @@ class ManageApp:
             _client_address(scope), key,
         )
         if key is None:
-            return route.status, msgspec.json.encode(await route.handler(call)), []
+            answer = await route.handler(call)
+            return route.status, answer if isinstance(answer, Download) else msgspec.json.encode(answer), []
         return await self._once(call, route, key, scope, raw)
 
     def _find(self, method: str, path: str) -> tuple[ManageRoute, Mapping[str, str]]:
@@ -197,6 +205,14 @@ def manage_app(
     return ManageApp(desk, authenticate, idempotency, clock, ROUTES, body_limit_bytes)
 
 
+async def _send_file(send: Send, status: int, file: Download) -> None:
+    """As it is read: what breaks in the middle breaks the connection, and half a file is never taken for a whole."""
+    await send({"type": "http.response.start", "status": status, "headers": file.headers})
+    async for data in file.content:
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
 def _client_address(scope: Scope) -> str:
     """The person's address as the host saw it, "" if it does not say: all of a host's requests come from its own."""
     for name, value in scope["headers"]:
@@ -255,7 +271,8 @@ def _idempotency_key(scope: Scope) -> str | None:
     return None
 
 
-def _without(answer: Any, field: str) -> bytes:
+def _without(answer: Any, fields: str) -> bytes:
     shown = msgspec.to_builtins(answer)
-    shown[field] = None
+    for field in fields.split():
+        shown[field] = None
     return msgspec.json.encode(shown)

@@ -1,6 +1,6 @@
 """One management request, decoded: what a handler is given and what a route says about it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,13 +41,31 @@ class Call:
         return Scope(self.principal.tasks, self.principal.projects)
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An answer that is a file, sent as it is read."""
+
+    name: str
+    media: str
+    content: AsyncIterator[bytes]
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [
+            (b"content-type", self.media.encode()), (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"content-disposition", f'attachment; filename="{self.name}"'.encode()),
+        ]
+
+
 Handler = Callable[[Call], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class ManageRoute:
     """One row of the URL map. `owner` says whose objects the route shows: a workspace's, the platform's, or the
-    deployment's. `shows_once` names an answer's field that is never stored for an Idempotency-Key."""
+    deployment's. `shows_once` names an answer's fields, with blanks between them, that are never stored for an
+    Idempotency-Key."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
@@ -61,6 +79,7 @@ class ManageRoute:
     query: type[Request] = NoQuery
     status: int = 200
     shows_once: str | None = None
+    media: str = "application/json"
 
     @property
     def owner(self) -> Literal["workspace", "platform", "deployment"]:

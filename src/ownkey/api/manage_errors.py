@@ -1,6 +1,5 @@
 """Whatever went wrong, as one envelope: {"error": {"code", "message", "fix": {"text", "url"}, …}}."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -12,34 +11,7 @@ from ownkey.domain.errors import Conflict, NotFound, StoreError
 from ownkey.domain.product import Product
 from ownkey.domain.refusals import Refused
 from ownkey.domain.scrub import scrub
-
-PROBLEM_STATUSES: Mapping[ProblemCode, int] = {
-    ProblemCode.NOT_FOUND: 404,
-    ProblemCode.METHOD_NOT_ALLOWED: 405,
-    ProblemCode.CONFLICT: 409,
-    ProblemCode.INVALID: 400,
-    ProblemCode.UNKNOWN_PROVIDER: 404,
-    ProblemCode.ACKNOWLEDGEMENT_REQUIRED: 409,
-    ProblemCode.CREDENTIAL_MALFORMED: 422,
-    ProblemCode.CREDENTIAL_WRONG_KIND: 422,
-    ProblemCode.CREDENTIAL_NOT_ACCEPTED: 422,
-    ProblemCode.CREDENTIAL_UNREACHABLE: 422,
-    ProblemCode.CONNECT_UNKNOWN: 404,
-    ProblemCode.CONNECT_USED: 409,
-    ProblemCode.CONNECT_EXPIRED: 410,
-    ProblemCode.CONNECT_CANCELLED: 422,
-    ProblemCode.CONNECT_REFUSED: 422,
-    ProblemCode.CONNECT_UNREACHABLE: 422,
-    ProblemCode.ADDON_EXISTS: 409,
-    ProblemCode.NOT_ENOUGH_CREDITS: 402,
-    ProblemCode.BILLING_OFF: 409,
-    ProblemCode.BILLING_REFUSED: 502,
-    ProblemCode.BILLING_UNREACHABLE: 503,
-    ProblemCode.TOO_MANY_TESTS: 429,
-    ProblemCode.IDEMPOTENCY_MISMATCH: 422,
-    ProblemCode.IDEMPOTENCY_IN_PROGRESS: 409,
-    ProblemCode.STORE_UNAVAILABLE: 503,
-}
+from ownkey.pages.statuses import PROBLEM_STATUSES
 
 Encoded = tuple[int, bytes, list[tuple[bytes, bytes]]]
 

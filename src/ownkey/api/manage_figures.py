@@ -5,6 +5,7 @@ from ownkey.api import manage_views as show
 from ownkey.api.manage_call import Call
 from ownkey.control.prices import Override
 from ownkey.control.problems import not_found
+from ownkey.control.receipts import why_sentence
 from ownkey.domain.records import ReceiptFilter
 from ownkey.domain.workspace import TokenKind
 
@@ -83,7 +84,8 @@ async def list_receipts(call: Call) -> out.ReceiptsOut:
         call.own,
         ReceiptFilter(
             task=query.task, model=query.model, provider=query.provider, funding=query.funding, code=query.code,
-            refused=query.refused, conversation=query.conversation, project=query.project,
+            refused=query.refused, outcome=query.outcome, credential=query.credential,
+            conversation=query.conversation, project=query.project,
             since_ms=show.parse_time("since", query.since), until_ms=show.parse_time("until", query.until),
             before=query.before, limit=query.limit,
         ),
@@ -102,8 +104,11 @@ async def read_receipt(call: Call) -> dict[str, object]:
 
 
 async def explain_receipt(call: Call) -> out.WhyOut:
-    receipt = call.path["receipt"]
-    return out.WhyOut(receipt=receipt, why=await call.desk.receipts.why(call.own, receipt, call.scope))
+    receipts, ident = call.desk.receipts, call.path["receipt"]
+    found = await receipts.one(call.own, ident, call.scope)
+    return out.WhyOut(
+        receipt=ident, headline=await receipts.headline(call.own, found), why=why_sentence(found)
+    )
 
 
 async def read_spend(call: Call) -> out.SpendOut:

@@ -4,7 +4,7 @@ from msgspec import UNSET, structs
 
 from ownkey.api import manage_schemas as out
 from ownkey.api import manage_views as show
-from ownkey.api.authorisation import WORKSPACE_FIELDS, Right, forbidden, may
+from ownkey.api.authorisation import WORKSPACE_FIELDS, Right, Subject, forbidden, may
 from ownkey.api.manage_call import Call
 from ownkey.control.connect import ConnectWish
 from ownkey.control.credentials import CredentialView
@@ -159,6 +159,26 @@ async def list_incidents(call: Call) -> out.IncidentsOut:
     return out.IncidentsOut(incidents=[show.incident(view) for view in found])
 
 
+async def reconcile_key(call: Call) -> out.KeyReadingOut:
+    _check_platform(call)
+    return show.key_reading(await call.desk.key_readings.read_now(call.own))
+
+
+async def list_key_readings(call: Call) -> out.KeyReadingsOut:
+    _check_platform(call)
+    query: out.LimitQuery = call.query
+    found = await call.desk.key_readings.list(call.own, query.limit)
+    return out.KeyReadingsOut(readings=[show.key_reading(view) for view in found])
+
+
+async def accept_key_reading(call: Call) -> out.KeyReadingOut:
+    _check_platform(call)
+    body: out.ReadingAccepted = call.body
+    return show.key_reading(
+        await call.desk.key_readings.accept(call.own, call.path["reading"], body.reason, call.actor)
+    )
+
+
 async def put_credential(call: Call) -> out.CredentialSaved:
     _check_platform(call)
     body: out.CredentialPut = call.body
@@ -214,22 +234,47 @@ async def enable_credential(call: Call) -> out.CredentialChanged:
 
 
 async def disable_credential(call: Call) -> out.CredentialChanged:
-    return await _switch(call, False, "The key is disabled: kept encrypted and not used until it is enabled again.")
+    body: out.CredentialDisable = call.body
+    also = _also_off(call, body.also_turn_off_always)
+    message = "The key is disabled: kept encrypted and not used until it is enabled again."
+    return await _switch(call, False, message + (_ALWAYS_OFF if also else ""), also)
 
 
 async def delete_credential(call: Call) -> out.CredentialChanged:
     _check_platform(call)
     query: out.DisconnectQuery = call.query
-    provider = call.path["provider"]
-    await call.desk.credentials.disconnect(call.own, provider, query.acknowledge_ai_stops, call.actor)
+    provider, also = call.path["provider"], _also_off(call, query.also_turn_off_always)
+    await call.desk.credentials.disconnect(
+        call.own, provider, query.acknowledge_ai_stops, call.actor, also_turn_off_always=also
+    )
     after = await _reload(call)
-    return _changed("The key is disconnected and destroyed.", await _sentence(call, after),
+    return _changed("The key is disconnected and destroyed." + (_ALWAYS_OFF if also else ""),
+                    await _sentence(call, after),
                     call.desk.credentials.view(after, provider))
 
 
-async def _switch(call: Call, enabled: bool, message: str) -> out.CredentialChanged:
+_ALWAYS_OFF = " Always use this key is off."
+
+
+def _also_off(call: Call, wanted: bool) -> bool:
+    """Whether Always use this key goes off with the key: a switch of its own, which needs its own right."""
+    if not wanted:
+        return False
+    if call.on_platform or call.path["provider"] != "openrouter":
+        raise Problem(
+            ProblemCode.INVALID, "Always use this key speaks of the workspace's OpenRouter key and of no other.",
+            "Leave also_turn_off_always out.", param="also_turn_off_always",
+        )
+    if not may(call.principal, Subject.PAYER_SWITCHES, Right.MANAGE):
+        raise forbidden(call.principal, Subject.PAYER_SWITCHES, Right.MANAGE)
+    return True
+
+
+async def _switch(call: Call, enabled: bool, message: str, also_off: bool = False) -> out.CredentialChanged:
     _check_platform(call)
-    view = await call.desk.credentials.set_enabled(call.own, call.path["provider"], enabled, call.actor)
+    view = await call.desk.credentials.set_enabled(
+        call.own, call.path["provider"], enabled, call.actor, also_turn_off_always=also_off
+    )
     return _changed(message, await _sentence(call, await _reload(call)), view)
 
 

@@ -5,7 +5,10 @@ from typing import Any
 from ownkey.api import manage_billing as billing
 from ownkey.api import manage_figures as figures
 from ownkey.api import manage_handlers as settings
+from ownkey.api import manage_operators as operators
+from ownkey.api import manage_portal as portal
 from ownkey.api import manage_schemas as out
+from ownkey.api import manage_work as work
 from ownkey.api.authorisation import Right, Subject
 from ownkey.api.manage_call import Call, ManageRoute
 from ownkey.api.openapi import describe_api
@@ -28,6 +31,7 @@ def _credential_routes(base: str, subject: Subject, prefix: str, whose: str) -> 
         ManageRoute("GET", incidents, f"list_{prefix}incidents", subject, _READ, settings.list_incidents,
                     f"Which of {whose} keys stopped working, since when and until when; newest first.",
                     out.IncidentsOut, query=out.LimitQuery),
+        *_reading_routes(base.removesuffix("/credentials"), subject, prefix, whose),
         ManageRoute("GET", base, f"list_{prefix}credentials", subject, _READ, settings.list_credentials,
                     f"Cards of {whose} provider keys, and who pays now.", out.CredentialsOut),
         ManageRoute("PUT", one, f"put_{prefix}credential", subject, _MANAGE, settings.put_credential,
@@ -40,10 +44,27 @@ def _credential_routes(base: str, subject: Subject, prefix: str, whose: str) -> 
                     settings.enable_credential, "Use the kept key again.", out.CredentialChanged, out.Nothing),
         ManageRoute("POST", f"{one}/disable", f"disable_{prefix}credential", subject, disable,
                     settings.disable_credential, "Keep the key encrypted and do not use it.", out.CredentialChanged,
-                    out.Nothing),
+                    out.CredentialDisable),
         ManageRoute("DELETE", one, f"delete_{prefix}credential", subject, _MANAGE, settings.delete_credential,
                     "Disconnect: destroy the key. Cannot be undone.", out.CredentialChanged,
                     query=out.DisconnectQuery),
+    )
+
+
+def _reading_routes(base: str, subject: Subject, prefix: str, whose: str) -> tuple[ManageRoute, ...]:
+    """OpenRouter's own figures for a key, beside what is booked on it."""
+    return (
+        ManageRoute("POST", f"{base}/reconcile", f"reconcile_{prefix}key", subject, _READ, settings.reconcile_key,
+                    f"Ask OpenRouter what {whose} key has used, and compare its growth with the books.",
+                    out.KeyReadingOut, out.Nothing),
+        ManageRoute("GET", f"{base}/key-readings", f"list_{prefix}key_readings", subject, _READ,
+                    settings.list_key_readings,
+                    f"Readings of {whose} OpenRouter key and what came of each comparison; newest first.",
+                    out.KeyReadingsOut, query=out.LimitQuery),
+        ManageRoute("POST", f"{base}/key-readings/{{reading}}/accept", f"accept_{prefix}key_reading",
+                    Subject.DEPLOYMENT, _MANAGE, settings.accept_key_reading,
+                    "Say why a drift stands: verify is quiet about it from then on.", out.KeyReadingOut,
+                    out.ReadingAccepted),
     )
 
 
@@ -101,6 +122,21 @@ ROUTES: tuple[ManageRoute, ...] = (
                 settings.list_service_tokens, "Service tokens, without their secrets.", out.TokensOut),
     ManageRoute("DELETE", "/service-tokens/{token}", "revoke_service_token", Subject.DEPLOYMENT, Right.REVOKE,
                 settings.revoke_service_token, "Revoke a service token for good.", out.Done),
+    # visits to the pages
+    ManageRoute("POST", f"{_W}/portal-sessions", "mint_portal_session", Subject.PORTAL_SESSIONS, _MANAGE,
+                portal.mint_session, "A link to the pages for one of your people; it opens once, within a minute.",
+                out.PortalLink, out.PortalSessionNew, status=201, shows_once="url code"),
+    ManageRoute("POST", f"{_W}/portal-sessions/view-as", "view_as_workspace", Subject.PORTAL_SESSIONS, Right.VIEW_AS,
+                portal.view_as, "A link for an operator to look as the owner does, and to change nothing.",
+                out.PortalLink, out.Nothing, status=201, shows_once="url code"),
+    ManageRoute("GET", f"{_W}/portal-sessions", "list_portal_sessions", Subject.PORTAL_SESSIONS, _READ,
+                portal.list_sessions, "Sessions that live, and links that can still be opened.",
+                out.PortalSessionsOut),
+    ManageRoute("DELETE", f"{_W}/portal-sessions/{{session}}", "revoke_portal_session", Subject.PORTAL_SESSIONS,
+                Right.REVOKE, portal.revoke_session, "End a session, or withdraw a link, at once.", out.Done),
+    ManageRoute("DELETE", f"{_W}/portal-sessions", "revoke_member_sessions", Subject.PORTAL_SESSIONS, Right.REVOKE,
+                portal.revoke_member, "End all sessions and links of a person at once.", out.SessionsEnded,
+                query=out.MemberQuery),
     # credentials
     *_credential_routes(f"{_W}/credentials", Subject.CREDENTIALS, "", "the workspace's"),
     *_connect_routes(_W, Subject.CREDENTIALS, "", "the workspace's"),
@@ -171,6 +207,7 @@ ROUTES: tuple[ManageRoute, ...] = (
                 query=out.SpendQuery),
     ManageRoute("GET", f"{_W}/conversations/{{conversation}}/meter", "read_meter", Subject.RECEIPTS, _READ,
                 figures.read_meter, "A conversation's running cost.", out.MeterOut),
+    *work.ROUTES,
     ManageRoute("GET", f"{_W}/status", "read_status", Subject.AI_STATE, _READ, figures.read_status,
                 "Whether AI is on, who pays now, and what to do if nobody can.", out.StatusOut),
     # the deployment
@@ -179,6 +216,7 @@ ROUTES: tuple[ManageRoute, ...] = (
                 query=out.OutboxQuery),
     ManageRoute("POST", "/outbox/{row}/retry", "retry_outbox", Subject.DEPLOYMENT, _MANAGE, figures.retry_outbox,
                 "Try a message again that failed or was skipped.", out.Done, out.Nothing),
+    *operators.ROUTES,
     ManageRoute("GET", "/prices", "read_prices", Subject.DEPLOYMENT, _READ, figures.read_prices,
                 "The price version in force.", out.PricesOut),
     ManageRoute("PUT", "/prices", "put_prices", Subject.DEPLOYMENT, _MANAGE, figures.put_prices,

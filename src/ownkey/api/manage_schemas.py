@@ -114,6 +114,46 @@ class CredentialTest(Request):
     key: Annotated[str, Meta(max_length=8192, description="The provider's API key. Write-only.")] | None = None
 
 
+class PersonNew(Request):
+    """Who opens the pages, as your product knows them. They are a member from then on, and owners and admins get the
+    alerts."""
+
+    id: Annotated[str, Meta(max_length=128, description="Your own id for the person.")]
+    email: Text
+    name: Text = ""
+
+
+PageName = Literal["credentials", "features", "spend", "activity", "plans", "projects"]
+
+
+class PortalSessionNew(Request):
+    """A link to the pages for one person. It opens once, within a minute."""
+
+    member: PersonNew
+    role: Annotated[
+        Literal["owner", "admin", "member", "viewer"],
+        Meta(description="Another role than before ends the person's older sessions."),
+    ]
+    mode: Annotated[Literal["frame", "page"], Meta(description="Framed by your page, or a page of its own.")]
+    return_url: Annotated[str, Meta(
+        max_length=2_000, description="Your page that people go back to, one of return_urls; empty: none.",
+    )]
+    pages: Annotated[
+        list[PageName], Meta(min_length=1, max_length=20, description="Fewer than the product lists; left out: all.")
+    ] | None = None
+    flow: Annotated[str, Meta(
+        max_length=200, description="Where it leads, as a refusal's fix names it: cap, credential:openrouter, …",
+    )] = ""
+    theme: Literal["auto", "light", "dark"] = "auto"
+    locale: Annotated[str, Meta(max_length=35, description="A language tag.")] = "en"
+    refresh_url: Annotated[str, Meta(
+        max_length=2_000, description="Where a frame asks your backend for the next session, one of refresh_urls.",
+    )] = ""
+    ttl_s: Annotated[
+        int, Meta(ge=60, le=3_600, description="How long the session lasts; left out: as configured.")
+    ] | None = None
+
+
 class FeaturePut(Request):
     on: bool | None = None
     settings: dict[str, int] = {}
@@ -163,6 +203,19 @@ class PricesPut(Request):
     overrides: Annotated[list[PriceOverride], Meta(min_length=1, max_length=500)]
 
 
+class CredentialDisable(Request):
+    acknowledge_ai_stops: Annotated[
+        bool, Meta(description="That AI stops while Always use this key is on; may be left out, enabling undoes it.")
+    ] = False
+    also_turn_off_always: Annotated[
+        bool, Meta(description="Turn Always use this key off with it: credits pay from the next call on.")
+    ] = False
+
+
+class ReadingAccepted(Request):
+    reason: Annotated[str, Meta(description="What was found, for the audit log.", max_length=500)]
+
+
 class Nothing(Request):
     """An empty object, or no body at all."""
 
@@ -188,9 +241,16 @@ class OutboxQuery(Request):
     state: Literal["waiting", "sent", "failed", "skipped"] | None = None
 
 
+class MemberQuery(Request):
+    member: Annotated[str, Meta(min_length=1, max_length=128, description="Your own id for the person.")]
+
+
 class DisconnectQuery(Request):
     acknowledge_ai_stops: Annotated[
-        bool, Meta(description="Needed to disconnect OpenRouter while Always use this key is on.")
+        bool, Meta(description="Needed to disconnect OpenRouter while Always use this key is on and stays on.")
+    ] = False
+    also_turn_off_always: Annotated[
+        bool, Meta(description="Turn Always use this key off with it: credits pay from the next call on.")
     ] = False
 
 
@@ -208,6 +268,8 @@ class ReceiptQuery(Request):
     refused: bool | None = None
     conversation: str | None = None
     project: str | None = None
+    outcome: Literal["ok", "refused", "failed", "cancelled"] | None = None
+    credential: Annotated[str, Meta(description="The id of a credential that was used.")] | None = None
     since: Time | None = None
     until: Time | None = None
     before: Annotated[str, Meta(description="Pages backwards: a receipt's id, exclusive.")] | None = None
@@ -465,7 +527,10 @@ class ReceiptsOut(Answer):
 
 
 class WhyOut(Answer):
+    """`headline` in a breath; `why` at length."""
+
     receipt: str
+    headline: str
     why: str
 
 
@@ -654,11 +719,80 @@ class PricesOut(Answer):
     unpriced: list[UnpricedOut]
 
 
+class PortalLink(Answer):
+    """`url` and `code` are shown this once: whoever opens them is that person."""
+
+    url: str | None
+    code: str | None
+    session: str
+    code_expires_at: Time
+    session_expires_at: Time
+
+
+class PortalSessionOut(Answer):
+    """`entered_at` is null while the link has not been opened. `kind` is view_as where an operator looks."""
+
+    session: str
+    kind: Literal["member", "view_as"]
+    member: str
+    name: str
+    email: str
+    role: str
+    mode: Literal["page", "frame"]
+    pages: list[str]
+    minted_by: str
+    created_at: Time
+    entered_at: Time | None
+    expires_at: Time
+
+
+class PortalSessionsOut(Answer):
+    sessions: list[PortalSessionOut]
+
+
+class SessionsEnded(Answer):
+    message: str
+    ended: int
+
+
 class FindingOut(Answer):
     check: str
     workspace: str | None
     ids: list[str]
     detail: str
+
+
+class KeyReadingOut(Answer):
+    """`grown_usd` is OpenRouter's own figure; `ours_usd` what OpenRouter reported for our calls that lie wholly between
+    the two readings; `unsure_usd` the most that calls around them, or without a reported cost, may have added.
+    `off_usd` is the use elsewhere, or the drift."""
+
+    id: int
+    read_at: Time
+    origin: Literal["daily", "test", "save", "asked"]
+    usage_usd: Usd
+    byok_usage_usd: Usd
+    usage_today_usd: Usd | None
+    usage_week_usd: Usd | None
+    usage_month_usd: Usd | None
+    limit_usd: Usd | None
+    limit_left_usd: Usd | None
+    limit_reset: str | None
+    limit_resets_at: Time | None
+    since: Time | None
+    grown_usd: Usd
+    ours_usd: Usd
+    unsure_usd: Usd
+    verdict: Literal["started", "agrees", "elsewhere", "drift"]
+    off_usd: Usd
+    sentence: str
+    accepted_at: Time | None
+    accepted_by: str
+    accepted_reason: str
+
+
+class KeyReadingsOut(Answer):
+    readings: list[KeyReadingOut]
 
 
 class VerifyOut(Answer):

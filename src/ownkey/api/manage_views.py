@@ -8,6 +8,7 @@ from ownkey.api import manage_schemas as out
 from ownkey.control.credentials import CredentialView
 from ownkey.control.features import FeatureView
 from ownkey.control.incidents import IncidentView
+from ownkey.control.key_readings import ReadingView
 from ownkey.control.key_test import KeyTestResult
 from ownkey.control.problems import invalid
 from ownkey.control.receipts import Meter, Spend
@@ -225,6 +226,28 @@ def prices(book: PriceBook, product: Product) -> out.PricesOut:
             for price in sorted(book.prices.values(), key=lambda price: (price.provider, price.model))
         ],
     )
+
+
+def key_reading(view: ReadingView) -> out.KeyReadingOut:
+    found, usage = view.reading, view.reading.usage
+    return out.KeyReadingOut(
+        id=found.id, read_at=iso(usage.answered_ms), origin=found.origin.value, usage_usd=format_usd(usage.usage_nusd),
+        byok_usage_usd=format_usd(usage.byok_nusd),
+        usage_today_usd=usd_or_none(_both(usage.usage_daily_nusd, usage.byok_daily_nusd)),
+        usage_week_usd=usd_or_none(_both(usage.usage_weekly_nusd, usage.byok_weekly_nusd)),
+        usage_month_usd=usd_or_none(_both(usage.usage_monthly_nusd, usage.byok_monthly_nusd)),
+        limit_usd=usd_or_none(usage.limit_nusd), limit_left_usd=usd_or_none(usage.limit_left_nusd),
+        limit_reset=usage.limit_reset, limit_resets_at=iso_or_none(view.resets_at_ms),
+        since=iso_or_none(found.since_ms), grown_usd=format_usd(found.grown_nusd), ours_usd=format_usd(found.ours_nusd),
+        unsure_usd=format_usd(found.unsure_nusd), verdict=found.verdict.value, off_usd=format_usd(found.off_nusd),
+        sentence=view.sentence, accepted_at=iso_or_none(found.accepted_at_ms), accepted_by=found.accepted_by,
+        accepted_reason=found.accepted_reason,
+    )
+
+
+def _both(usage_nusd: int | None, byok_nusd: int | None) -> int | None:
+    """What a key used in all; None if OpenRouter does not tell one part of it."""
+    return None if usage_nusd is None or byok_nusd is None else usage_nusd + byok_nusd
 
 
 def verdict(found: Verdict) -> out.VerifyOut:

@@ -24,6 +24,10 @@ _PATH_WORDS = {
     "provider": "openrouter, anthropic, openai or google.",
     "task": "A task of the product.",
     "receipt": "A receipt's id.",
+    "work": "The id of a piece of work.",
+    "reading": "A reading's number, as the list of readings shows it.",
+    "session": "The session's id (not its secret).",
+    "operator": "The operator's e-mail address or id.",
     "row": "The message's id, from the list.",
     "event": "The event's id at Stripe.",
     "conversation": "The conversation's id, as the calls named it.",
@@ -85,7 +89,7 @@ def _operation(route: ManageRoute, by_type: dict[str, Any], components: dict[str
         "responses": {
             str(route.status): {
                 "description": "Done.",
-                "content": {"application/json": {"schema": by_type[repr(route.answer)]}},
+                "content": {route.media.partition(";")[0]: {"schema": by_type[repr(route.answer)]}},
             },
             "default": {
                 "description": "Not done: code, sentence and fix.",

@@ -70,6 +70,9 @@ def run_checks(environ: MutableMapping[str, str]) -> list[Check]:
             found.remove(key)
         found += inside
     found += check_channels(settings)
+    if settings.portal.theme.warnings:
+        told = " ".join(settings.portal.theme.warnings)
+        found.append(Check("theme", "warn", told, f"Correct [portal.theme] in {settings.config_path.name}."))
     found.append(_check_disk(settings))
     if not serves:
         found.append(_check_port(settings))

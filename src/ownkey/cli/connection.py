@@ -7,7 +7,7 @@ lock, and answered through memory.
 
 import asyncio
 import os
-from collections.abc import Coroutine, Mapping, MutableMapping
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +92,33 @@ class Connection:
                 "Check that `ownkey serve` runs, and the address in OWNKEY_URL.", code="unreachable",
             ) from error
         return _read(answer, self.where)
+
+    def fetch(self, path: str, write: Callable[[bytes], object], **params: Any) -> None:
+        """A file of the management API, as it comes. Raises CliError with the server's own words."""
+        query = {name: _text(value) for name, value in params.items() if value is not None}
+        try:
+            self._run(self._fetch(f"/manage/v1{path}", query, write))
+        except httpx.HTTPError as error:
+            raise CliError(
+                f"{self.where} stopped sending ({type(error).__name__}).", "Try again.", code="unreachable"
+            ) from error
+
+    async def _fetch(self, path: str, query: Mapping[str, str], write: Callable[[bytes], object]) -> None:
+        assert self._client is not None
+        async with self._client.stream("GET", path, params=query) as answer:
+            if not answer.is_success:
+                await answer.aread()
+                _read(answer, self.where)
+            async for data in answer.aiter_bytes():
+                write(data)
+
+    def do_work(self) -> None:
+        """Where no server runs, this process does the long work itself."""
+        if self._built is not None and self._built.work is not None:
+            self._run(self._built.work.run_due())
+
+    def wait(self, seconds: float) -> None:
+        self._run(asyncio.sleep(seconds))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(work)

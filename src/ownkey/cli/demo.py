@@ -1,7 +1,8 @@
 """The main job in front of your eyes: this product beside the provider emulator, used as a host product would.
 
 Everything goes through public doors: `ownkey init`, `ownkey serve`, the management API, and the official `openai`
-package. The emulator and the mailbox are processes of their own, and the only place where they are switched on is here.
+package. The emulator, the mailbox and the host product's site are processes of their own, and the only place where they
+are switched on is here.
 """
 
 import base64
@@ -24,6 +25,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 
+from ownkey.cli.demo_purchase import KEY, buy_addon, miss_a_payment, open_till
 from ownkey.cli.problems import CliError
 from ownkey.domain.money import format_usd, parse_usd_nusd
 
@@ -42,15 +44,18 @@ TICKET = "Hello, I was charged twice for November and nobody answers. Please hel
 
 @dataclass
 class Stage:
-    """The processes and the doors to them. `mailbox` is where the e-mails and the host's events can be looked at."""
+    """The processes and the doors to them. `mailbox` is where e-mails and the host's events can be looked at, `host`
+    the host product's own site, which has the portal inside; `till` the card processor, where cards are taken."""
 
     console: Console
     home: Path
     url: str
     emulator: str
     mailbox: str
+    host: str
     operator: str
     http: httpx.Client
+    till: str = ""
 
     def manage(self, method: str, path: str, body: Any = None) -> Any:
         answer = self.http.request(
@@ -67,6 +72,12 @@ class Stage:
         """What has arrived in the mailbox, oldest first."""
         found: list[dict[str, Any]] = self.http.get(f"{self.mailbox}/api/mails").json()["mails"]
         return found
+
+    def tell_host(self, what: dict[str, Any]) -> None:
+        """Where Ownkey is, and what the host's backend shows it."""
+        answer = self.http.post(f"{self.host.replace('//localhost:', '//127.0.0.1:')}/_control", json=what)
+        if answer.status_code != 200:
+            raise CliError(f"The host product answered {answer.status_code}: {answer.text[:300]}", "This is a bug.")
 
     def scene(self, title: str) -> None:
         self.console.print()
@@ -225,9 +236,9 @@ def _app_builder(stage: Stage) -> Caller:
     caller.classify("explain_error")
     caller.stream("name_project", "Name an app that counts pelicans.")
 
-    stage.scene("On the free plan the own key is an add-on; on Enterprise it is included")
+    buy_addon(stage, caller, _show_mails)
+    stage.scene("Connect: the key is pasted and saved")
     stage.control("POST", "keys", {"provider": "openrouter", "key": DEMO_KEYS["openrouter"]})
-    stage.manage("PATCH", f"workspaces/{caller.workspace}", {"plan": "enterprise"})
     base = f"workspaces/{caller.workspace}/credentials"
     stage.say("  " + stage.manage("PUT", f"{base}/openrouter", {"key": DEMO_KEYS["openrouter"]})["message"])
     _say_status(stage, caller)
@@ -251,6 +262,7 @@ def _app_builder(stage: Stage) -> Caller:
     stage.manage("POST", f"{base}/openrouter/enable", {})
 
     _cap_scenes(stage, caller, "explain_error")
+    miss_a_payment(stage, caller, _show_mails)
     return caller
 
 
@@ -260,12 +272,13 @@ def _cap_scenes(stage: Stage, caller: Caller, task: str) -> None:
     before = int(cap["spent_nusd"])
     caller_quietly(caller, task)
     each = int(stage.manage("GET", f"workspaces/{caller.workspace}/cap")["spent_nusd"]) - before
-    room = before + 12 * each + at_most_nusd(caller, task)
+    bound = at_most_nusd(caller, task)
+    room = before + 12 * each + bound
     stage.manage("PUT", f"workspaces/{caller.workspace}/cap", {"cap_usd": format_usd(room)})
     answered = 0
     while answered < 200 and caller_quietly(caller, task) is None:
         answered += 1
-    stage.say(f"  {answered} calls of up to US${format_usd(at_most_nusd(caller, task))} were answered; the next one:")
+    stage.say(f"  {answered} calls of up to US${format_usd(bound)} were answered; the next one:")
     caller.refused(task, small_body(task))
     now = stage.manage("GET", f"workspaces/{caller.workspace}/cap")
     stage.say(f"  spent US${now['spent_usd']} of US${now['cap_usd']}")
@@ -362,9 +375,14 @@ def _say_status(stage: Stage, caller: Caller) -> None:
 
 def _stay(stage: Stage, caller: Caller) -> None:
     service = stage.manage("POST", "service-tokens", {"label": "demo host", "scopes": ["call", "manage"]})["token"]
+    stage.tell_host({
+        "ownkey_url": stage.url, "token": service, "workspace": caller.workspace,
+        "preset": stage.manage("GET", "product")["preset"],
+    })
     stage.scene("Go on yourself; Ctrl-C ends everything")
     task = "auto_triage" if "auto_triage" in json.dumps(stage.manage("GET", "product")) else "explain_error"
     stage.console.print(
+        f"the product   {stage.host}   (sign in as owner, admin, member or viewer: the portal is inside)\n"
         f"AI calls      {stage.url}/v1   (OpenRouter clients: {stage.url}/api/v1)\n"
         f"management    {stage.url}/manage/v1   (described at /manage/v1/openapi.json)\n"
         f"emulator      {stage.emulator}\n"
@@ -401,21 +419,35 @@ def _stage(home: Path, preset: str, console: Console) -> Iterator[Stage]:
         )
         assert box.stdout is not None
         mailbox = json.loads(box.stdout.readline())
+        site = _start(stack, [sys.executable, "-m", "ownkey.emulator.host_site"], home, {}, subprocess.PIPE)
+        assert site.stdout is not None
+        host = json.loads(site.stdout.readline())["url"]
         environ = {"OWNKEY_CONFIG": str(home / "ownkey.toml"), "OWNKEY_EVENT_SECRETS": secret}
+        till, billing = "", ""
+        if preset == "app-builder":
+            stripe = _start(stack, [sys.executable, "-m", "ownkey.emulator.stripe"], home, {}, subprocess.PIPE)
+            assert stripe.stdout is not None
+            till = json.loads(stripe.stdout.readline())["url"]
+            billing = f'[billing]\napi_url = "{till}"\nreturn_urls = ["{host}/ai"]\n'
+            environ |= {"OWNKEY_STRIPE_KEY": KEY, "OWNKEY_STRIPE_WEBHOOK_SECRETS": secret}
         subprocess.run(  # noqa: S603 - our own module, no shell, no foreign word
             [sys.executable, "-m", "ownkey.cli.main", "init", "--preset", preset, "--dir", str(home), "--json"],
             check=True, stdout=subprocess.DEVNULL, env=_environment(environ),
         )
         origins = "\n".join(f'{name} = "{emulator_url}{path}"' for name, path in PROVIDERS.items())
         (home / "ownkey.toml").write_text(
-            f'preset = "{preset}"\n[product]\nentry_url = "https://app.example.com/settings/ai?open={{flow}}"\n'
+            f'preset = "{preset}"\n[product]\nentry_url = "{host}/ai/open?flow={{flow}}"\n'
+            f'[portal]\norigins = ["{host}"]\nreturn_urls = ["{host}/ai"]\nrefresh_urls = ["{host}/ai/session"]\n'
             f"[server]\nport = 0\n[origins]\nallow_insecure = true\n{origins}\n"
             f'[mail]\nhost = "127.0.0.1"\nport = {mailbox["smtp_port"]}\ntls = "none"\n'
-            f'from = "Ownkey demo <demo@example.com>"\n[events]\nurl = "{mailbox["url"]}/events"\n'
+            f'from = "Ownkey demo <demo@example.com>"\n[events]\nurl = "{mailbox["url"]}/events"\n{billing}'
         )
         server = _start(stack, [sys.executable, "-m", "ownkey.cli.main", "serve"], home, environ, None)
         url, operator = _wait(home, server)
-        yield Stage(console, home, url, emulator_url, mailbox["url"], operator, http)
+        stage = Stage(console, home, url, emulator_url, mailbox["url"], host, operator, http, till)
+        if till:
+            open_till(stage, secret)
+        yield stage
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:

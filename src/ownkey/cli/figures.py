@@ -289,7 +289,8 @@ def why(
 
 
 def _show_why(row: dict[str, Any]) -> None:
-    """The sentence, and what it has no room for."""
+    """The headline, the same at length, and what that has no room for."""
+    output.say(row["headline"])
     output.say(row["why"])
     attempts = row.get("attempts") or []
     if len(attempts) > 1 or any(map(_is_remarkable, attempts)):

@@ -17,6 +17,9 @@ from ownkey.domain.scrub import looks_like_secret
 credential_app = typer.Typer(no_args_is_help=True, help="Provider keys: save, test, switch, destroy.")
 
 Provider = Annotated[str, typer.Argument(help="openrouter, anthropic, openai or google.")]
+AlsoFlag = Annotated[
+    bool, typer.Option("--also-turn-off-always", help="Turn Always use this key off with it: credits pay then.")
+]
 PlatformFlag = Annotated[bool, typer.Option("--platform", help="The platform's own key, which credits pay for.")]
 # Nobody should type a key. What is typed behind the provider is taken all the same (and shown in no help), so that
 # whoever does is told what to do, and nothing is printed back.
@@ -181,18 +184,23 @@ def enable_credential(
 @credential_app.command("disable")
 def disable_credential(
     provider: Provider = "openrouter",
+    also_turn_off_always: AlsoFlag = False,
     workspace: WorkspaceOption = None,
     platform: PlatformFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Keep the key encrypted and do not use it."""
-    _switch(provider, "disable", workspace, platform, as_json)
+    body = {"also_turn_off_always": True} if also_turn_off_always else {}
+    _switch(provider, "disable", workspace, platform, as_json, body)
 
 
-def _switch(provider: str, action: str, workspace: str | None, platform: bool, as_json: bool) -> None:
+def _switch(
+    provider: str, action: str, workspace: str | None, platform: bool, as_json: bool,
+    body: dict[str, bool] | None = None,
+) -> None:
     refuse_key_argument(provider)
     with Connection() as api:
-        done = api.manage("POST", f"{_base(api, workspace, platform)}/{segment(provider)}/{action}", {})
+        done = api.manage("POST", f"{_base(api, workspace, platform)}/{segment(provider)}/{action}", body or {})
     output.emit(done, as_json, _show_changed)
 
 
@@ -202,6 +210,7 @@ def remove_credential(
     acknowledge_ai_stops: Annotated[
         bool, typer.Option("--acknowledge-ai-stops", help="Needed while Always use this key is on: AI will stop.")
     ] = False,
+    also_turn_off_always: AlsoFlag = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     workspace: WorkspaceOption = None,
     platform: PlatformFlag = False,
@@ -212,7 +221,8 @@ def remove_credential(
     confirm(yes, f"Destroy the {provider} key? `ownkey credential disable` would keep it.")
     with Connection() as api:
         done = api.manage("DELETE", f"{_base(api, workspace, platform)}/{segment(provider)}",
-                          acknowledge_ai_stops=True if acknowledge_ai_stops else None)
+                          acknowledge_ai_stops=True if acknowledge_ai_stops else None,
+                          also_turn_off_always=True if also_turn_off_always else None)
     output.emit(done, as_json, _show_changed)
 
 

@@ -15,8 +15,12 @@ from ownkey.cli.connect import connect_app
 from ownkey.cli.figures import cap_app, credits_app, feature_app
 from ownkey.cli.keys import credential_app
 from ownkey.cli.notices import mail_app, outbox_app
+from ownkey.cli.operators import operator_app
 from ownkey.cli.people import member_app, project_app, token_app, workspace_app
+from ownkey.cli.portal import portal_app
 from ownkey.cli.problems import CliError
+from ownkey.cli.reconcile import reconcile
+from ownkey.cli.work import export_app, replay, work_app
 from ownkey.domain.scrub import scrub
 
 # Typer carries its own copy of Click; this is the base of what a mistyped command raises.
@@ -54,6 +58,8 @@ def make_app() -> typer.Typer:
     app.add_typer(project_app, name="project")
     app.add_typer(member_app, name="member")
     app.add_typer(token_app, name="token")
+    app.add_typer(portal_app, name="portal")
+    app.add_typer(operator_app, name="operator")
     app.add_typer(credential_app, name="credential")
     app.add_typer(connect_app, name="connect")
     app.add_typer(cap_app, name="cap")
@@ -62,10 +68,14 @@ def make_app() -> typer.Typer:
     app.add_typer(billing_app, name="billing")
     app.add_typer(mail_app, name="mail")
     app.add_typer(outbox_app, name="outbox")
+    app.add_typer(work_app, name="work")
+    app.add_typer(export_app, name="export")
+    app.command("replay")(replay)
     app.command("receipts")(figures.list_receipts)
     app.command("why")(figures.why)
     app.command("explain")(figures.explain)
     app.command("verify")(figures.verify)
+    app.command("reconcile")(reconcile)
     app.command("prices")(figures.prices)
     app.command("openapi")(figures.openapi)
     app.command("env")(machine.env)

@@ -6,6 +6,7 @@ from typing import Final
 
 OPTIONS: Final[Mapping[str, str]] = {
     "acknowledge_ai_stops": "--acknowledge-ai-stops",
+    "also_turn_off_always": "--also-turn-off-always",
     "always_use_key": "--always-use-key",
     "amount_credits": "AMOUNT",
     "cap_usd": "AMOUNT",
@@ -16,6 +17,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     "on_direct_auth_failure": "--on-direct-auth-failure",
     "projects": "--project",
     "return_url": "--return-url",
+    "ttl_s": "--ttl",
     "save_anyway": "--save-anyway",
     "limit_reset": "--limit-reset",
     "limit_usd": "--limit",

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from ownkey.control import ports
+from ownkey.control.own_address import OwnAddress
 from ownkey.control.payment_events import PaymentEvents, Reconciled
 from ownkey.control.ports import Actor, Clock
 from ownkey.control.problems import Problem, ProblemCode, invalid, suggest
@@ -26,9 +27,12 @@ from ownkey.domain.billing import (
     Rail,
     is_live,
 )
+from ownkey.domain.connect import is_listed
 from ownkey.domain.entitlements import standing
 from ownkey.domain.product import Payers, Product, TopUpPack
 from ownkey.domain.workspace import EntitlementState, WorkspaceState
+
+OWN_PATH = "/portal/plans"
 
 
 class _Store(ports.Orders, ports.Addons, ports.Credits, Protocol):
@@ -71,6 +75,12 @@ class BillingView:
     manage: bool
     host_url: str | None
     test_mode: bool
+    failed_at_ms: int | None = None
+    """When the renewal that is owed was not paid."""
+    over_at_ms: int | None = None
+    """When an add-on that is not paid any more stopped."""
+    waiting: tuple[Order, ...] = ()
+    """Payment pages that are open, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +93,15 @@ class PayStep:
 
 
 class BillingControl:
-    """`payments` is None where nothing is paid by card."""
+    """`payments` is None where nothing is paid by card. `address` is where browsers reach our own Plans & Pricing,
+    `listed` the host's pages that may be returned to besides those of [billing]."""
 
     def __init__(
-        self, store: _Store, payments: ports.Payments | None, events: PaymentEvents, clock: Clock, product: Product
+        self, store: _Store, payments: ports.Payments | None, events: PaymentEvents, clock: Clock, product: Product,
+        address: OwnAddress | None = None, listed: Sequence[str] = (),
     ) -> None:
+        self._address = address
+        self._listed = listed
         self._store = store
         self._payments = payments
         self._events = events
@@ -105,6 +119,7 @@ class BillingControl:
         addon = await self._store.load_addon(workspace.id)
         wallet = await self._store.load_wallet(workspace.id)
         orders = await self._store.load_orders(workspace.id)
+        pages = tuple(order for order in orders if order.state is OrderState.OPEN and order.url)
         waiting = next((o for o in orders if o.purpose == "addon" and o.state is OrderState.OPEN), None)
         state = self._state(current, waiting)
         plan = self._product.plans.get(current.plan)
@@ -122,6 +137,7 @@ class BillingControl:
             manage=self._payments is not None and addon is not None and bool(addon.customer),
             host_url=self._rules.host_url or None,
             test_mode=self._payments is not None and not self._payments.livemode,
+            failed_at_ms=_failed_at(state, addon), over_at_ms=_over_at(state, addon), waiting=pages,
         )
 
     def _state(self, workspace: WorkspaceState, waiting: Order | None) -> BillingState:
@@ -428,15 +444,36 @@ class BillingControl:
         if plan is None or plan.byok == "included":
             raise _already("Your plan includes calls with an own key: there is nothing to buy.")
 
+    @property
+    def own_page(self) -> str:
+        """Plans & Pricing at our own address, where browsers can be sent back to; "" where it is not known."""
+        base = "" if self._address is None else self._address.url
+        return f"{base}{OWN_PATH}" if base else ""
+
+    def may_return(self, return_url: str) -> bool:
+        """Whether a payment page may lead there: only pages of the product, and our own."""
+        return bool(return_url) and (
+            return_url in self._rules.return_urls or return_url == self.own_page or is_listed(return_url, self._listed)
+        )
+
     def _check_return(self, return_url: str) -> str:
-        """Only pages of the product: a payment page must not lead anywhere else."""
         allowed = self._rules.return_urls
         if not return_url and allowed:
             return allowed[0]
-        if return_url in allowed:
+        if self.may_return(return_url):
             return return_url
         raise invalid("return_url", "That address is not among the pages that people may be sent back to.",
                       "Add it to billing.return_urls in ownkey.toml, or leave it out.")
+
+
+def _failed_at(state: BillingState, addon: Addon | None) -> int | None:
+    if state is not BillingState.PAST_DUE or addon is None or addon.state is not AddonState.PAST_DUE:
+        return None
+    return addon.grace_until_ms - addon.grace_ms
+
+
+def _over_at(state: BillingState, addon: Addon | None) -> int | None:
+    return addon.grace_until_ms if state is BillingState.INACTIVE and addon is not None else None
 
 
 def _works_until(state: BillingState, workspace: WorkspaceState) -> int | None:

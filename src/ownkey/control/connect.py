@@ -8,7 +8,7 @@ the first step ends it: the way back is always to start again.
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 from ownkey.control import ports
 from ownkey.control.credentials import CredentialControl, Saved
 from ownkey.control.key_test import KeyTest, KeyTestResult
+from ownkey.control.own_address import OwnAddress
 from ownkey.control.ports import Actor, Clock, Safe, Upstream
 from ownkey.control.problems import Problem, ProblemCode, invalid, suggest
 from ownkey.control.workspaces import check_name
@@ -25,6 +26,7 @@ from ownkey.domain.connect import (
     LIMIT_RESETS,
     MAX_CODE_CHARS,
     MAX_LABEL_CHARS,
+    OWN_RETURN_PATH,
     PENDING_MS,
     RESULT_PARAMETERS,
     STATE_BYTES,
@@ -42,6 +44,7 @@ from ownkey.domain.connect import (
 )
 from ownkey.domain.exchange import Origin, UpstreamRequest
 from ownkey.domain.failures import UpstreamError
+from ownkey.domain.portal import PortalSession
 from ownkey.domain.product import Product
 from ownkey.domain.workspace import WorkspaceState
 
@@ -107,9 +110,10 @@ class BrowserEnd:
 class ConnectControl:
     def __init__(
         self, store: _Store, safe: Safe, credentials: CredentialControl, key_test: KeyTest, upstream: Upstream,
-        origin: Origin, clock: Clock, product: Product, rules: ConnectRules,
-        entropy: Callable[[int], bytes] = os.urandom,
+        origin: Origin, clock: Clock, product: Product, rules: ConnectRules, address: OwnAddress,
+        entropy: Callable[[int], bytes] = os.urandom, pages: Sequence[str] = (),
     ) -> None:
+        """`pages` are more addresses of the product that a browser may return to, but no code may be sent to."""
         self._store = store
         self._safe = safe
         self._credentials = credentials
@@ -119,6 +123,8 @@ class ConnectControl:
         self._clock = clock
         self._product = product
         self._rules = rules
+        self._address = address
+        self._pages = tuple(pages)
         self._entropy = entropy
 
     async def start(self, workspace: WorkspaceState, wish: ConnectWish, actor: Actor) -> Started:
@@ -129,7 +135,7 @@ class ConnectControl:
                 "Set auth_url in [connect] of ownkey.toml, or paste a key.",
             )
         key, callback = self._key_wish(workspace, wish), self._callback(wish)
-        if wish.return_url and not is_listed(wish.return_url, self._rules.return_urls):
+        if wish.return_url and not self.may_return(wish.return_url):
             raise invalid(
                 "return_url", "This address is not one that browsers may be sent back to.",
                 "Add it to return_urls in [connect] of ownkey.toml (its query may differ), or leave it out.",
@@ -163,13 +169,24 @@ class ConnectControl:
             raise _unknown()
         return await self._finish(workspace, pending, code, address, actor)
 
-    async def finish_in_browser(self, state: str, code: str) -> BrowserEnd:
+    @property
+    def own_page(self) -> str:
+        """Where a sign-in returns that was begun on our own page; "" while this server's address is unknown."""
+        return self._address.url + OWN_RETURN_PATH if self._address.url else ""
+
+    async def finish_in_browser(self, state: str, code: str, visit: PortalSession | None = None) -> BrowserEnd:
         """At our own door: the state is all that the browser brings, and acts for whoever began. Raises nothing that
-        the person caused."""
+        the person caused.
+
+        What was begun on our own pages is finished in the same person's visit only (`visit`: the browser's own): else
+        somebody who is sent an address would hand their key to a stranger's workspace by approving it.
+        """
         pending = await self._find(state)
         workspace = None if pending is None else await self._store.load_workspace(pending.workspace_id)
         if pending is None or workspace is None:
             return BrowserEnd(None, _unknown(), None)
+        if pending.return_url and pending.return_url == self.own_page and not _is_theirs(pending, visit):
+            return BrowserEnd(None, _elsewhere(), None)
         try:
             actor = Actor(pending.actor_kind, pending.actor_id)
             connected = await self._finish(workspace, pending, code, "", actor)
@@ -188,12 +205,12 @@ class ConnectControl:
                 "callback_url", "OpenRouter's answer may not be sent to this address.",
                 "Use a page that return_urls in [connect] of ownkey.toml lists, or http://localhost with a port.",
             )
-        if not self._rules.public_url:
+        if not self._address.url:
             raise invalid(
                 "callback_url", "Browsers cannot come back to this server: its own address is not configured.",
                 "Set public_url in [connect] of ownkey.toml, or name a callback_url.",
             )
-        return self._rules.public_url + CALLBACK_PATH
+        return self._address.url + CALLBACK_PATH
 
     def _key_wish(self, workspace: WorkspaceState, wish: ConnectWish) -> KeyWish:
         label = check_name("label", wish.label) if wish.label else f"{self._product.name}: {workspace.name}"
@@ -296,12 +313,23 @@ class ConnectControl:
         again = await self._store.load_workspace(before.id)
         return Connected(again or workspace, saved, test)
 
+    def may_return(self, url: str) -> bool:
+        """Whether a browser may be sent there after a sign-in."""
+        return url == self.own_page or is_listed(url, (*self._rules.return_urls, *self._pages))
+
     def _way_back(self, pending: PendingConnect, result: Literal["saved", "failed"], code: str) -> str | None:
-        """The product's page, if it still is on the list."""
-        if not pending.return_url or not is_listed(pending.return_url, self._rules.return_urls):
+        """The product's page, if it still is on the list, or our own."""
+        if not pending.return_url or not self.may_return(pending.return_url):
             return None
         told = dict(zip(RESULT_PARAMETERS, (result, code), strict=True))
         return with_query(pending.return_url, {name: value for name, value in told.items() if value})
+
+
+def _is_theirs(pending: PendingConnect, visit: PortalSession | None) -> bool:
+    return (
+        visit is not None and visit.workspace_id == pending.workspace_id and visit.kind == "member"
+        and (pending.actor_kind, pending.actor_id) == (visit.actor.kind, visit.actor.id)
+    )
 
 
 def _purpose(pending: PendingConnect) -> str:
@@ -333,6 +361,14 @@ def _key_of(answer: bytes) -> str | None:
 
 def _unknown() -> Problem:
     return Problem(ProblemCode.CONNECT_UNKNOWN, "This sign-in was not begun here.", _AGAIN, param="state", flow=_FLOW)
+
+
+def _elsewhere() -> Problem:
+    return Problem(
+        ProblemCode.CONNECT_UNKNOWN,
+        "This sign-in was begun in another visit, or that visit is over; nothing was saved.",
+        "Open the settings of your AI keys and start connecting there, in this browser.", param="state", flow=_FLOW,
+    )
 
 
 def _used() -> Problem:

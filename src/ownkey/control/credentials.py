@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from ownkey.control import ports
+from ownkey.control.key_readings import KeyReadings
 from ownkey.control.key_test import KeyTest, KeyTestResult, Outcome, check_provider, evidence_of
 from ownkey.control.ports import Actor, Clock, Sealer
 from ownkey.control.problems import Problem, ProblemCode
@@ -16,6 +17,7 @@ from ownkey.control.workspaces import check_name
 from ownkey.domain.credentials import AcceptedCredential, CredentialFormError, accept_credential
 from ownkey.domain.exchange import Origin
 from ownkey.domain.health import KEY_LIMIT, is_confirmed, is_unhealthy, judge
+from ownkey.domain.key_readings import Origin as ReadingOrigin
 from ownkey.domain.product import Product
 from ownkey.domain.receipts import provider_name
 from ownkey.domain.workspace import (
@@ -68,7 +70,7 @@ class CredentialControl:
 
     def __init__(
         self, store: ports.Credentials, sealer: Sealer, key_test: KeyTest, origins: Mapping[str, Origin],
-        clock: Clock, product: Product,
+        clock: Clock, product: Product, readings: KeyReadings | None = None,
     ) -> None:
         self._store = store
         self._sealer = sealer
@@ -76,6 +78,7 @@ class CredentialControl:
         self._origins = origins
         self._clock = clock
         self._product = product
+        self._readings = readings
 
     def list(self, workspace: WorkspaceState, *, tenant: bool = True) -> tuple[CredentialView, ...]:
         """`tenant` false: the platform's own cards, where no key waits for another."""
@@ -118,6 +121,8 @@ class CredentialControl:
             )
         credential = self._seal(workspace, provider, accepted, name, check, before)
         await self._store.save_credential(credential, at_ms=self._clock.now_ms(), actor=actor)
+        if self._readings is not None:
+            await self._readings.try_note(workspace, credential, check.usage, ReadingOrigin.SAVE)
         after = view_credential(_with(workspace, provider, credential), provider)
         message = "saved successfully." if verified else "saved, unverified."
         return Saved(
@@ -126,35 +131,44 @@ class CredentialControl:
         )
 
     async def set_enabled(
-        self, workspace: WorkspaceState, provider: str, enabled: bool, actor: Actor
+        self, workspace: WorkspaceState, provider: str, enabled: bool, actor: Actor, *,
+        also_turn_off_always: bool = False,
     ) -> CredentialView:
-        """Disabled keeps the ciphertext and is undone at once. Raises Problem."""
+        """Disabled keeps the ciphertext and is undone at once. `also_turn_off_always`: in the same transaction, so that
+        no call falls in between. Raises Problem."""
         check_provider(self._product, provider)
         status = CredentialStatus.ENABLED if enabled else CredentialStatus.DISABLED
         changed = await self._store.set_credential_status(
-            workspace.id, provider, status, at_ms=self._clock.now_ms(), actor=actor
+            workspace.id, provider, status, at_ms=self._clock.now_ms(), actor=actor,
+            always_off=_goes_off(provider, also_turn_off_always and not enabled),
         )
         if changed is None:
             raise _nothing_saved(provider)
         return view_credential(_with(workspace, provider, changed), provider)
 
     async def disconnect(
-        self, workspace: WorkspaceState, provider: str, acknowledged: bool, actor: Actor
+        self, workspace: WorkspaceState, provider: str, acknowledged: bool, actor: Actor, *,
+        also_turn_off_always: bool = False,
     ) -> None:
-        """Destroys the ciphertext. Raises Problem where AI would stop and nobody has said that it may."""
+        """Destroys the ciphertext. Raises Problem where AI would stop and nobody has said that it may; turning Always
+        use this key off with it, in the same transaction, needs no such word."""
         check_provider(self._product, provider)
         if provider not in workspace.credentials:
             raise _nothing_saved(provider)
-        if provider == "openrouter" and workspace.always_use_key and not acknowledged:
+        if (
+            provider == "openrouter" and workspace.always_use_key and not acknowledged and not also_turn_off_always
+        ):
             raise Problem(
                 ProblemCode.ACKNOWLEDGEMENT_REQUIRED,
                 "Always use this key is on: when this key is disconnected, every AI call stops. Credits are not used "
                 "instead.",
-                "Switch Always use this key off first, or repeat with acknowledge_ai_stops=true.",
+                "Turn Always use this key off with it (also_turn_off_always=true), or repeat with "
+                "acknowledge_ai_stops=true.",
                 param="acknowledge_ai_stops", flow="credential:openrouter",
             )
         if not await self._store.delete_credential(
-            workspace.id, provider, at_ms=self._clock.now_ms(), actor=actor
+            workspace.id, provider, at_ms=self._clock.now_ms(), actor=actor,
+            always_off=_goes_off(provider, also_turn_off_always),
         ):
             raise _nothing_saved(provider)
 
@@ -274,8 +288,9 @@ def unhealthy_sentence(credential: Credential) -> str:
 
 
 def clock_text(at_ms: int) -> str:
-    """1_764_547_200_000 → "2025-12-01 00:00 UTC"."""
-    return datetime.fromtimestamp(at_ms // 1_000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    """1_764_547_200_000 → "1 Dec 2025, 00:00 UTC", as the pages tell it."""
+    at = datetime.fromtimestamp(at_ms // 1_000, UTC)
+    return f"{at.day} {at:%b %Y, %H:%M} UTC"
 
 
 def _looks_right(accepted: AcceptedCredential) -> bool:
@@ -312,6 +327,11 @@ def _accept(provider: str, typed: str) -> AcceptedCredential:
             ProblemCode.CREDENTIAL_WRONG_KIND if wrong else ProblemCode.CREDENTIAL_MALFORMED, error.sentence,
             error.fix, param="key", flow=f"credential:{error.belongs_to or provider}",
         ) from None
+
+
+def _goes_off(provider: str, wanted: bool) -> bool:
+    """Always use this key names the OpenRouter key, and goes with no other one."""
+    return wanted and provider == "openrouter"
 
 
 def _nothing_saved(provider: str) -> Problem:

@@ -7,6 +7,7 @@ from ownkey.control import ports
 from ownkey.control.ports import Actor, Clock, Wallet
 from ownkey.control.problems import invalid
 from ownkey.domain.product import Payers, Product
+from ownkey.domain.records import CreditLot
 from ownkey.domain.workspace import WorkspaceState
 
 Origin = Literal["plan", "topup", "promo", "operator"]
@@ -43,6 +44,10 @@ class CreditControl:
         return await self._store.grant_credits(
             workspace.id, amount, origin, expires_at_ms=expires_at_ms, idem_key=key, at_ms=now, actor=actor
         )
+
+    async def lots(self, workspace: WorkspaceState) -> Sequence[CreditLot]:
+        """Grants and purchases that still hold credits, in the order in which calls draw them."""
+        return await self._store.load_lots(workspace.id)
 
     async def ledger(self, workspace: WorkspaceState, limit: int) -> Sequence[Mapping[str, Any]]:
         return await self._store.load_ledger(workspace.id, limit=limit)

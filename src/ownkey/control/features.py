@@ -66,4 +66,4 @@ class FeatureControl:
             )
         top = 100 if "threshold" in knob else MAX_KNOB
         if not 0 <= value <= top:
-            raise invalid(f"settings.{knob}", f"{knob} is a whole number from 0 to {top}.", "Correct the number.")
+            raise invalid(f"settings.{knob}", f"The {knob} is a whole number from 0 to {top}.", "Correct the number.")

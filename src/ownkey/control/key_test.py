@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Literal, assert_never
 
 from ownkey.control import ports
+from ownkey.control.key_readings import KeyReadings
 from ownkey.control.live_probe import LiveProbe, ProbeKey, ProbeOutcome, ProbeTarget
 from ownkey.control.pace import KeyTestPace
 from ownkey.control.ports import Actor, Books, Clock, Opener, Sealer
@@ -19,10 +20,12 @@ from ownkey.control.problems import Problem, ProblemCode, suggest
 from ownkey.domain.credentials import AcceptedCredential, CredentialFormError, accept_credential
 from ownkey.domain.failures import Failure, FailureClass, find_reset_ms
 from ownkey.domain.health import KEY_LIMIT, Evidence, Sign, limit_resets_at_ms
+from ownkey.domain.key_readings import KeyUsage
+from ownkey.domain.key_readings import Origin as ReadingOrigin
 from ownkey.domain.models import native_id, normalize_requested
 from ownkey.domain.money import format_usd
 from ownkey.domain.product import Product, Task
-from ownkey.domain.receipts import KEY_TEST, Basis, CapView, Receipt, add_usage, provider_name
+from ownkey.domain.receipts import KEY_TEST, AttemptRecord, Basis, CapView, Receipt, add_usage, provider_name
 from ownkey.domain.routing import Funding, code_for
 from ownkey.domain.workspace import Credential, WorkspaceState
 
@@ -53,8 +56,9 @@ class TaskReach:
 @dataclass(frozen=True, slots=True)
 class KeyTestResult:
     """`sentence` says what was found and `fix` what to do about it. `paid_call` is "answered", "failed" or why it
-    was skipped. Amounts are nano-USD, None where the provider does not tell them. `proved` is how far the key came:
-    "accepted" by its provider, or "answered" with content. `funds_reset_ms` is when a lack of funds ends by itself."""
+    was skipped. Amounts are nano-USD, None where the provider does not tell them; `usage` is what OpenRouter counts.
+    `proved` is how far the key came: "accepted" by its provider, or "answered" with content. `funds_reset_ms` is when a
+    lack of funds ends by itself."""
 
     provider: str
     outcome: Outcome
@@ -75,6 +79,7 @@ class KeyTestResult:
     expires_at: str | None = None
     receipt: str | None = None
     proved: Literal["", "accepted", "answered"] = ""
+    usage: KeyUsage | None = None
 
 
 @dataclass(slots=True)
@@ -94,6 +99,7 @@ class KeyTest:
     def __init__(
         self, store: ports.Credentials, sealer: Sealer, opener: Opener, prober: AuthProber, live: LiveProbe,
         books: Books, pace: KeyTestPace, clock: Clock, product: Product, seconds: float = TEST_SECONDS,
+        readings: KeyReadings | None = None,
     ) -> None:
         self._store = store
         self._sealer = sealer
@@ -105,6 +111,7 @@ class KeyTest:
         self._clock = clock
         self._product = product
         self._seconds = seconds
+        self._readings = readings
 
     async def run(
         self, workspace: WorkspaceState, provider: str, typed: str | None, *, address: str, actor: Actor,
@@ -132,7 +139,7 @@ class KeyTest:
             key = self._open(workspace, saved)
         if typed is not None:
             self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms())
-        result = await self._test(workspace, provider, key, token_id)
+        result = await self._test(workspace, provider, key, token_id, saved if typed is None else None)
         await self._remember(workspace, provider, None if typed is not None else saved, fingerprint, result, actor)
         return replace(result, hint=key.hint, cleaned=cleaned)
 
@@ -177,7 +184,7 @@ class KeyTest:
                 ProblemCode.CONFLICT, "The saved key cannot be opened: our fault, and the operator knows.",
                 "Paste the key again and save it.", flow=f"credential:{saved.provider}",
             ) from error
-        return ProbeKey(secret, saved.id, saved.label, saved.hint)
+        return ProbeKey(secret, saved.id, saved.label, saved.hint, saved.version)
 
     def _deadline(self) -> float:
         return self._clock.monotonic() + self._seconds
@@ -197,15 +204,18 @@ class KeyTest:
         return _Finding(facts=reached if isinstance(reached, KeyFacts) else answer, step="call")
 
     async def _test(
-        self, workspace: WorkspaceState, provider: str, key: ProbeKey, token_id: str
+        self, workspace: WorkspaceState, provider: str, key: ProbeKey, token_id: str, saved: Credential | None
     ) -> KeyTestResult:
         deadline = self._deadline()
         finding = await self._ask(provider, key, deadline)
+        if saved is not None and self._readings is not None:
+            # Before the live call, whose cost these figures do not hold.
+            await self._readings.try_note(workspace, saved, finding.facts.usage, ReadingOrigin.TEST)
         if finding.failure is not None or finding.facts.management or finding.facts.exhausted:
             return self._judge(provider, finding, self._reach(provider, finding))
-        call_id = self._clock.new_id("rcpt")
+        call_id, began_ms = self._clock.new_id("rcpt"), self._clock.now_ms()
         finding.probes = await self._call_live(workspace, provider, key, finding, call_id, deadline)
-        receipt = await self._write_receipt(workspace, provider, finding, call_id, token_id)
+        receipt = await self._write_receipt(workspace, provider, finding, call_id, token_id, began_ms)
         return replace(self._judge(provider, finding, self._reach(provider, finding)), receipt=receipt)
 
     async def _call_live(
@@ -297,7 +307,7 @@ class KeyTest:
             cost_nusd=None if not costs or None in costs else sum(cost for cost in costs if cost is not None),
             paid_call=_paid_call(finding), limit_nusd=facts.limit_nusd, limit_left_nusd=facts.limit_left_nusd,
             limit_reset=facts.limit_reset, funds_reset_ms=self._funds_reset_ms(finding),
-            expires_at=facts.expires_at, proved=_proved(finding),
+            expires_at=facts.expires_at, proved=_proved(finding), usage=facts.usage,
         )
 
     def _funds_reset_ms(self, finding: _Finding) -> int | None:
@@ -305,7 +315,7 @@ class KeyTest:
         return None if funds is None else find_reset_ms(funds, self._clock.now_ms())
 
     async def _write_receipt(
-        self, workspace: WorkspaceState, provider: str, finding: _Finding, call_id: str, token_id: str
+        self, workspace: WorkspaceState, provider: str, finding: _Finding, call_id: str, token_id: str, began_ms: int
     ) -> str | None:
         sent = [probe for probe in finding.probes if probe.record is not None]
         if not sent:
@@ -315,7 +325,7 @@ class KeyTest:
         costs = [probe.cost_nusd for probe in sent]
         bases = {probe.record.basis for probe in sent if probe.record is not None}
         receipt = Receipt(
-            id=call_id, workspace_id=workspace.id, at_ms=self._clock.now_ms(), token_id=token_id,
+            id=call_id, workspace_id=workspace.id, at_ms=began_ms, token_id=token_id,
             endpoint=sent[0].target.endpoint, dialect="openai", task=KEY_TEST,
             requested_model=sent[0].target.slug, served_model=answered,
             stream=False, project=None, conversation=None, member=None, row=None, funding=Funding.BYOK,
@@ -323,7 +333,7 @@ class KeyTest:
             status=200 if failure is None else failure.status or 503,
             code=None if failure is None else code_for(failure.cls).value,
             message="" if failure is None else f"The Test's call failed: {failure.signal}.",
-            attempts=tuple(probe.record for probe in sent if probe.record is not None),
+            attempts=_one_after_another(sent),
             usage=add_usage([probe.usage for probe in sent if probe.usage is not None]),
             cost_nusd=None if None in costs else sum(cost for cost in costs if cost is not None),
             basis=next(b for b in (Basis.UNKNOWN, Basis.ESTIMATED, Basis.COMPUTED, Basis.ACTUAL, Basis.NONE)
@@ -499,6 +509,20 @@ def _cap_view(sent: list[ProbeOutcome]) -> CapView | None:
         after.period_key, after.cap_nusd, max(0, after.spent_nusd - own), after.spent_nusd,
         resets.isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
+
+
+def _one_after_another(sent: list[ProbeOutcome]) -> tuple[AttemptRecord, ...]:
+    """The probes' records on the Test's own clock: each was sent when the one before it had ended."""
+    records: list[AttemptRecord] = []
+    for probe in sent:
+        if probe.record is not None:
+            before_ms = records[-1].ended_ms if records else 0
+            content_ms = probe.record.first_content_ms
+            records.append(replace(
+                probe.record, started_ms=before_ms, ended_ms=before_ms + probe.record.ended_ms,
+                first_content_ms=None if content_ms is None else before_ms + content_ms,
+            ))
+    return tuple(records)
 
 
 def _paid_call(finding: _Finding) -> str:

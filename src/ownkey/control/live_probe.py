@@ -62,6 +62,7 @@ class ProbeKey:
     credential_id: str
     label: str
     hint: str
+    version: int = 0
 
 
 @dataclass(slots=True)
@@ -202,7 +203,7 @@ class LiveProbe:
             message="" if failure is None else failure.message,
             request_id=None if exchange.seen is None else exchange.seen.response_id, started_ms=0,
             first_content_ms=None if failure is not None else exchange.ended_ms, ended_ms=exchange.ended_ms,
-            maybe_billed=maybe_billed, output_limit=granted.output_limit,
+            maybe_billed=maybe_billed, output_limit=granted.output_limit, credential_version=key.version,
         )
         return ProbeOutcome(
             target, failure=failure, latency_ms=exchange.ended_ms, cost_nusd=record.cost_nusd, record=record,

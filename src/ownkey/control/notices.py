@@ -96,7 +96,7 @@ class MailDelivery:
         if kind is None:
             await _end(self._outbox, self._clock, due, "skipped", UNKNOWN, tally)
             return None
-        told = await self._outbox.load_told(due.workspace_id)
+        told = await self._outbox.load_told(due.workspace_id, due.payload.get("member"))
         wanted = [member for member in told if RULES[kind].topic not in muted_topics(member.muted or frozenset())]
         members = [member for member in wanted if member.email and member.member_id not in due.have]
         if not members and not due.have:

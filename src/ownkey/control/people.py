@@ -34,10 +34,7 @@ class MemberControl:
         *, muted: frozenset[str] | None = None,
     ) -> Member:
         """Adds or changes; `muted` None: as before. Raises Problem."""
-        check_id("member", member_id)
-        if not _EMAIL.match(email):
-            raise invalid("email", "This is not an e-mail address.", "Use an address such as ada@example.com.")
-        member = Member(workspace.id, member_id, email, check_name("name", name) if name else "", role, muted)
+        member = checked_member(workspace.id, member_id, email, name, role, muted=muted)
         return await self._store.save_member(member, at_ms=self._clock.now_ms(), actor=actor)
 
     async def delete(self, workspace: WorkspaceState, member_id: str, actor: Actor) -> None:
@@ -62,8 +59,20 @@ class ProjectControl:
         )
 
 
-def check_id(param: str, value: str) -> None:
-    """The host's own id for a member or a project. Raises Problem."""
+def checked_member(
+    workspace_id: str, member_id: str, email: str, name: str, role: Role, *, muted: frozenset[str] | None = None,
+    place: str = "",
+) -> Member:
+    """A member as the host describes them; `place` is where the fields stand in its request. Raises Problem."""
+    check_id("member", member_id, f"{place}id" if place else "member")
+    if looks_like_secret(email) or not _EMAIL.match(email):
+        raise invalid(f"{place}email", "This is not an e-mail address.", "Use an address such as ada@example.com.")
+    named = check_name(f"{place}name", name) if name else ""
+    return Member(workspace_id, member_id, email, named, role, muted)
+
+
+def check_id(kind: str, value: str, param: str = "") -> None:
+    """The host's own id for a member or a project; `param` is the field, where it has another name. Raises Problem."""
     if looks_like_secret(value) or not _ID.match(value):
-        raise invalid(param, f"A {param} id has 1 to 128 letters, digits and . _ : @ -.",
+        raise invalid(param or kind, f"A {kind} id has 1 to 128 letters, digits and . _ : @ -.",
                       "Use the id that your product has for it.")

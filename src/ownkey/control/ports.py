@@ -4,9 +4,11 @@ Every mutating method is one database transaction, writes its audit row in it, a
 when it returns. Objects of another workspace do not exist here: methods take the workspace and answer None.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
+from ownkey.domain.activity import ActivitySums, CostlyTrace, MeterSums, TotalRow, TraceLine
+from ownkey.domain.activity import Choices as ActivityChoices
 from ownkey.domain.billing import (
     Addon,
     Applied,
@@ -36,11 +38,23 @@ from ownkey.domain.exchange import UpstreamRequest
 from ownkey.domain.failures import Failure
 from ownkey.domain.health import Evidence
 from ownkey.domain.notices import Notice
+from ownkey.domain.operators import (
+    Attempt,
+    Factors,
+    Operator,
+    OperatorRole,
+    OperatorSession,
+    SessionRow,
+    SetUp,
+)
+from ownkey.domain.portal import EndReason, LinkTrouble, ListedSession, Mode, PortalSession
 from ownkey.domain.pricing import ModelPrice, PriceBook
 from ownkey.domain.receipts import Receipt
 from ownkey.domain.records import (
+    UNFILTERED,
     Actor,
     CapSetting,
+    CreditLot,
     Due,
     Finding,
     Member,
@@ -51,6 +65,8 @@ from ownkey.domain.records import (
     Wallet,
 )
 from ownkey.domain.secret import Secret
+from ownkey.domain.statement import StatementLine
+from ownkey.domain.work import Work, WorkKind, WorkState
 from ownkey.domain.workspace import (
     Credential,
     EntitlementState,
@@ -62,12 +78,50 @@ from ownkey.domain.workspace import (
 )
 
 __all__ = [
-    "Actor", "Addons", "Auditor", "Books", "CapSetting", "Caps", "Clock", "Connects", "Credentials", "Credits",
-    "Directory", "Due", "EventBook", "EventSender", "Features",
-    "Finding", "HealthBook", "Idempotency", "Incidents", "Mailer", "Member", "Opener", "Orders", "Outbox", "OutboxRows",
-    "Payments", "People", "PriceVersions", "ProbeDue",
-    "ProbeProvider", "ReceiptFilter", "Receipts", "Safe", "Sealer", "StoredAnswer", "TokenRow", "Tokens",
-    "Upstream", "UpstreamResponse", "Wallet", "Workspaces",
+    "ActivityRows",
+    "Actor",
+    "Addons",
+    "Auditor",
+    "Books",
+    "CapSetting",
+    "Caps",
+    "Clock",
+    "Connects",
+    "Credentials",
+    "Credits",
+    "Directory",
+    "Due",
+    "EventBook",
+    "EventSender",
+    "Features",
+    "Finding",
+    "HealthBook",
+    "Idempotency",
+    "Incidents",
+    "Mailer",
+    "Member",
+    "Opener",
+    "Orders",
+    "Outbox",
+    "OutboxRows",
+    "Payments",
+    "People",
+    "PriceVersions",
+    "ProbeDue",
+    "ProbeProvider",
+    "ReceiptFilter",
+    "Receipts",
+    "Safe",
+    "Sealer",
+    "Statements",
+    "StoredAnswer",
+    "TokenRow",
+    "Tokens",
+    "Totals",
+    "Upstream",
+    "UpstreamResponse",
+    "Wallet",
+    "Workspaces",
 ]
 
 
@@ -133,8 +187,10 @@ class Credentials(Protocol):
         ...
 
     async def set_credential_status(
-        self, workspace_id: str, provider: str, status: str, *, at_ms: int, actor: Actor
-    ) -> Credential | None: ...
+        self, workspace_id: str, provider: str, status: str, *, at_ms: int, actor: Actor, always_off: bool = False,
+    ) -> Credential | None:
+        """`always_off`: Always use this key goes off with it, in the same transaction."""
+        ...
 
     async def note_health(
         self, workspace_id: str, credential_id: str, version: int, evidence: Evidence
@@ -148,9 +204,10 @@ class Credentials(Protocol):
         ...
 
     async def delete_credential(
-        self, workspace_id: str, provider: str, *, at_ms: int, actor: Actor
+        self, workspace_id: str, provider: str, *, at_ms: int, actor: Actor, always_off: bool = False
     ) -> bool:
-        """Disconnect: the ciphertext is gone from the file when this returns (secure_delete, checkpoint)."""
+        """Disconnect: the ciphertext is gone from the file when this returns (secure_delete, checkpoint). `always_off`
+        as with a status."""
         ...
 
     async def save_audit(
@@ -173,6 +230,52 @@ class Connects(Protocol):
     async def take_connect(self, workspace_id: str, connect_id: str, *, at_ms: int) -> Sealed | None:
         """The sealed verifier, handed out once and gone from the database then. None: used, expired, or begun with a
         token that has been revoked since."""
+        ...
+
+
+class PortalSessions(Protocol):
+    """Visits to the pages. A link's code and a session's secret are never stored, only their SHA-256."""
+
+    async def save_portal_session(
+        self, session: PortalSession, code_sha256: bytes, code_expires_at_ms: int, member: Member | None,
+        *, at_ms: int, actor: Actor,
+    ) -> None:
+        """The link, and in the same transaction the member as the host knows them now: another role than before ends
+        their older visits first. None: nobody becomes a member."""
+        ...
+
+    async def enter_portal_session(
+        self, code_sha256: bytes, mode: Mode | None, secret_sha256: bytes, *, replaces: bytes | None, at_ms: int
+    ) -> PortalSession | LinkTrouble:
+        """Opens the visit, once; whatever is wrong leaves the link as it was. `mode` None: either. `replaces` is the
+        digest of the secret that the browser's cookie holds: where this is a page's visit too, that one ends."""
+        ...
+
+    async def find_portal_session(self, secret_sha256: bytes, *, at_ms: int) -> PortalSession | None:
+        """A visit that lives: neither ended nor expired, as of the last commit."""
+        ...
+
+    async def load_portal_sessions(self, workspace_id: str, *, at_ms: int) -> Sequence[ListedSession]:
+        """Those that live, and links that can still be opened; newest first, 500 at most."""
+        ...
+
+    async def end_portal_sessions(
+        self, workspace_id: str, reason: EndReason, *, session_id: str | None = None, member_id: str | None = None,
+        at_ms: int, actor: Actor,
+    ) -> int:
+        """One visit, or all of a member's, links included: how many ended."""
+        ...
+
+
+class PortalTickets(Protocol):
+    """Single downloads of framed visits, whose browsers cannot show a bearer."""
+
+    async def save_portal_ticket(
+        self, session: PortalSession, digest: bytes, path: str, expires_at_ms: int
+    ) -> None: ...
+
+    async def take_portal_ticket(self, digest: bytes, path: str, *, at_ms: int) -> PortalSession | LinkTrouble:
+        """The visit that it belongs to, once, for that path alone; a visit that has ended takes its tickets along."""
         ...
 
 
@@ -236,6 +339,10 @@ class Credits(Protocol):
 
     async def load_wallet(self, workspace_id: str) -> Wallet: ...
 
+    async def load_lots(self, workspace_id: str) -> Sequence[CreditLot]:
+        """Those that still hold credits, in the order in which they are drawn."""
+        ...
+
     async def load_ledger(self, workspace_id: str, *, limit: int) -> Sequence[Mapping[str, Any]]: ...
 
 
@@ -247,10 +354,165 @@ class Receipts(Protocol):
     async def load_receipts(self, workspace_id: str, query: ReceiptFilter) -> Sequence[Mapping[str, Any]]: ...
 
     async def load_spend(
-        self, workspace_id: str, *, since_ms: int, until_ms: int, by: str
+        self, workspace_id: str, *, since_day: str, until_day: str, by: str
     ) -> Sequence[Mapping[str, Any]]:
-        """Sums by "task", "model", "provider", "conversation", "project", "day" or "basis": calls, cost_nusd,
-        charge_credits, unknown_cost_calls."""
+        """Sums by "task", "model", "provider", "conversation" (whole months only), "project", "day" or "basis": calls,
+        cost_nusd, charge_credits, unknown_cost_calls. Days are the workspace's own, "2026-11-22", both included."""
+        ...
+
+    async def load_meter(
+        self, workspace_id: str, conversation: str, tasks: frozenset[str], projects: frozenset[str]
+    ) -> MeterSums:
+        """One conversation's sums over all time; empty sets: all tasks, all projects."""
+        ...
+
+
+class Totals(Protocol):
+    """Daily totals, exact at every commit; days are the workspace's own dates, "2026-11-22", both included."""
+
+    async def load_totals(
+        self, workspace_id: str, since_day: str, until_day: str, by: tuple[str, ...],
+        where: ReceiptFilter = UNFILTERED, *, brief: bool = False,
+    ) -> Sequence[TotalRow]:
+        """Sums grouped by any of "day", "month", "task", "project", "funding", "outcome", "code", "answered_by" (of the
+        call), "provider", "model", "credential", "basis", "route" (of its attempts); () is one sum. By day or month
+        first: in order of time; else the dearest first. `where` may name whatever a receipt is filtered by but
+        conversation, receipt and times. `brief` sums calls, costs and credits only. Raises ValueError for others."""
+        ...
+
+    async def load_costly_traces(self, workspace_id: str, month: str, *, limit: int) -> Sequence[CostlyTrace]:
+        """The dearest conversations of "2026-11"."""
+        ...
+
+    async def load_last_calls(self, workspace_id: str, by: str) -> Mapping[str, int]:
+        """"task", "project" or "credentials" (marked lists: `domain.activity.mark`) → time of the last call, UTC
+        milliseconds; "" stands for calls without."""
+        ...
+
+
+class ActivityRows(Protocol):
+    """What a page of Activity is made of; no answer takes longer because there are more receipts."""
+
+    async def load_traces(
+        self, workspace_id: str, query: ReceiptFilter, cursor: str | None
+    ) -> tuple[Sequence[TraceLine], str | None]:
+        """One line per conversation with its calls that match, the latest first, and the cursor of what follows."""
+        ...
+
+    async def count_since(self, workspace_id: str, query: ReceiptFilter, receipt_id: str, *, most: int) -> int:
+        """How many receipts that match were written after that one."""
+        ...
+
+    async def load_last_written(self, workspace_id: str) -> str | None: ...
+
+    async def load_sums(self, workspace_id: str, query: ReceiptFilter) -> ActivitySums: ...
+
+    async def load_hours(self, workspace_id: str, query: ReceiptFilter) -> Sequence[tuple[int, str, str, int]]:
+        """(hour's start in UTC milliseconds, outcome, funding, calls) of a filter by one day or one conversation."""
+        ...
+
+
+class Choices(Protocol):
+    async def load_choices(self, workspace_id: str) -> ActivityChoices:
+        """What there is to filter by."""
+        ...
+
+
+class Statements(Protocol):
+    async def load_statement(
+        self, workspace_id: str, *, before: int | None, limit: int, kinds: Sequence[str] = ()
+    ) -> Sequence[StatementLine]:
+        """Every movement of credits, or those of some kinds of entry, newest first; `before` is an entry's number,
+        exclusive."""
+        ...
+
+
+class WorkRows(Protocol):
+    """Work as people see it. `workspace_id` "" is the deployment's."""
+
+    async def create_work(
+        self, work_id: str, workspace_id: str, kind: WorkKind, wish: Mapping[str, Any], *, member_id: str, at_ms: int,
+        actor: Actor,
+    ) -> Work:
+        """The same work that is still open, else a new row. Raises Conflict where too much is open."""
+        ...
+
+    async def load_work(self, workspace_id: str | None, work_id: str) -> Work | None:
+        """None: of any workspace (operators)."""
+        ...
+
+    async def load_works(self, workspace_id: str | None, *, limit: int) -> Sequence[Work]: ...
+
+    async def cancel_work(self, workspace_id: str, work_id: str, *, at_ms: int, actor: Actor) -> bool: ...
+
+
+class WorkClaims(Protocol):
+    """Work as those see it who do it. A claim is a lease that each beat prolongs; only its holder can write."""
+
+    async def claim_work(self, at_ms: int, until_ms: int) -> Work | None:
+        """The oldest that waits, or whose process is gone."""
+        ...
+
+    async def save_beat(
+        self, work: Work, step: str, done: int, total: int | None, checkpoint: Mapping[str, Any], *, at_ms: int,
+        until_ms: int,
+    ) -> bool:
+        """False: it was cancelled, or somebody else has it."""
+        ...
+
+    async def end_work(
+        self, work: Work, state: WorkState, *, error: str, result: Mapping[str, Any], file: str, done: int,
+        total: int | None, at_ms: int,
+    ) -> bool:
+        """Once; with the notice to the member who asked for it."""
+        ...
+
+    async def put_back_work(self, work: Work, error: str) -> None: ...
+
+    async def take_stale_files(self, at_ms: int) -> Sequence[str]:
+        """Names of files that are 24 hours old, which their rows have forgotten when this returns."""
+        ...
+
+
+class ExportFiles(Protocol):
+    """Finished and unfinished files in a folder that only their owner can read. Names have no path."""
+
+    async def append(self, name: str, size: int, data: bytes) -> int:
+        """Cut the file to `size` bytes and write behind; the new size. Size 0 begins a file."""
+        ...
+
+    async def finish(self, name: str, final: str) -> None:
+        """On the disk, and under its final name."""
+        ...
+
+    async def write_zip(self, name: str, parts: AsyncIterator[tuple[str, bytes]]) -> int:
+        """A zip archive of (path, content), where the parts of one path follow each other; its size."""
+        ...
+
+    def read(self, name: str) -> AsyncIterator[bytes]: ...
+
+    def size(self, name: str) -> int | None: ...
+
+    async def drop(self, name: str) -> None: ...
+
+
+class InOrder(Protocol):
+    """Rows from the oldest on, a page at a time, for work that goes through all of them."""
+
+    async def load_receipts_in_order(
+        self, workspace_id: str, since_day: str, until_day: str, after: str | None, *, limit: int
+    ) -> Sequence[Mapping[str, Any]]: ...
+
+    async def load_entries_in_order(
+        self, workspace_id: str, after: int, *, limit: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """Ledger entries with their postings; `after` is an entry's id."""
+        ...
+
+    async def load_audit_in_order(
+        self, workspace_id: str, after: int, *, limit: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """Audit rows without their chain; `after` is a row's `n`."""
         ...
 
 
@@ -262,6 +524,10 @@ class PriceVersions(Protocol):
         ...
 
     def current(self) -> PriceBook: ...
+
+    def is_flagged(self, provider: str, model: str, price_version: int) -> bool:
+        """Whether a call has cost more than this version's bound."""
+        ...
 
 
 class Auditor(Protocol):
@@ -315,8 +581,10 @@ class Safe(Protocol):
     """Seals small secrets that are no provider's key, each for one purpose."""
 
     def seal_secret(
-        self, workspace_id: str, wrapped_dek: WrappedDek, purpose: str, plaintext: bytes
-    ) -> Sealed: ...
+        self, workspace_id: str, wrapped_dek: WrappedDek, purpose: str, plaintext: bytes | AcceptedCredential
+    ) -> Sealed:
+        """An accepted credential too: a tested key that waits in the page that may save it."""
+        ...
 
     def open_secret(self, workspace_id: str, wrapped_dek: WrappedDek, purpose: str, sealed: Sealed) -> bytes:
         """Raises ValueError where it cannot be opened."""
@@ -400,8 +668,8 @@ class Outbox(Protocol):
         """Those that are due, longest first; a later message of a group waits for the one before it."""
         ...
 
-    async def load_told(self, workspace_id: str) -> Sequence[Member]:
-        """Owners and admins, with what they have muted."""
+    async def load_told(self, workspace_id: str, member_id: str | None = None) -> Sequence[Member]:
+        """Owners and admins, with what they have muted; or the one member whom alone it concerns."""
         ...
 
     async def save_reached(self, due: Due, member_id: str, *, sent: bool, reason: str, at_ms: int) -> None:
@@ -567,3 +835,175 @@ class Payments(Protocol):
     async def load_refunds(self, charge_id: str) -> Sequence[RefundFacts]: ...
 
     async def load_dispute(self, dispute_id: str) -> DisputeFacts: ...
+
+
+class Operators(Protocol):
+    """The deployment's staff. What changes a person's rights ends their sessions in the same transaction."""
+
+    async def add_operator(
+        self, operator: Operator, link: tuple[bytes, int] | None, *, at_ms: int, actor: Actor
+    ) -> Operator:
+        """`link` is (digest, end) of the one-time link; None: they come through a provider. Raises Conflict."""
+        ...
+
+    async def load_operators(self) -> Sequence[Operator]: ...
+
+    async def find_operator(self, reference: str) -> Operator | None:
+        """By id or by e-mail address."""
+        ...
+
+    async def change_operator(
+        self, operator_id: str, *, role: OperatorRole | None = None, disabled: bool | None = None, at_ms: int,
+        actor: Actor,
+    ) -> Operator: ...
+
+    async def reset_operator(
+        self, operator_id: str, link: tuple[bytes, int] | None, *, at_ms: int, actor: Actor
+    ) -> Operator:
+        """Factors, recovery codes, provider's subject and older links are gone."""
+        ...
+
+
+class SetUps(Protocol):
+    """One-time links. What was chosen behind one is in force only when a first code has proved it."""
+
+    async def find_set_up(self, digest: bytes) -> SetUp | None: ...
+
+    async def save_set_up(self, digest: bytes, password_hash: str, totp: Sealed, *, at_ms: int) -> bool:
+        """False: the link was used, has expired, or another took its place."""
+        ...
+
+    async def finish_set_up(
+        self, digest: bytes, step: int, recovery: Sequence[bytes], *, at_ms: int
+    ) -> Operator | None:
+        """Once; None: it was used, has expired, or the operator is disabled."""
+        ...
+
+
+class OperatorFactors(Protocol):
+    """What operators prove themselves with."""
+
+    async def load_factors(self, operator_id: str) -> Factors | None: ...
+
+    async def use_totp_step(self, operator_id: str, step: int) -> bool:
+        """False: this half minute's code, or a later one, was used before."""
+        ...
+
+    async def use_recovery_code(self, operator_id: str, digest: bytes, *, at_ms: int) -> bool: ...
+
+    async def save_password(
+        self, operator_id: str, password_hash: str, *, replaces: str | None, keep_session: str | None, at_ms: int
+    ) -> bool:
+        """A new password, which ends all sessions but one; or (`replaces`) another hash of the same."""
+        ...
+
+    async def save_recovery_codes(self, operator_id: str, digests: Sequence[bytes], *, at_ms: int) -> None: ...
+
+
+class OperatorSessions(Protocol):
+    """Operators' visits. Whoever asks after a commit that ended one does not find it."""
+
+    async def open_operator_session(
+        self, session: OperatorSession, digest: bytes, address: str, *, replaces: bytes | None, at_ms: int
+    ) -> bool:
+        """`replaces` is the digest of the browser's older session, which ends. False: the operator is disabled."""
+        ...
+
+    async def find_operator_session(self, digest: bytes) -> OperatorSession | None:
+        """Not ended, of an operator who is not disabled; its times are the caller's to judge."""
+        ...
+
+    def touch_operator_session(self, session_id: str, idle_until_ms: int, at_ms: int) -> None:
+        """Queued, never awaited."""
+        ...
+
+    async def load_operator_sessions(self, operator_id: str, at_ms: int) -> Sequence[SessionRow]: ...
+
+    async def end_operator_sessions(
+        self, operator_id: str, reason: str, *, session_id: str | None = None, at_ms: int, actor: Actor
+    ) -> int: ...
+
+
+class SignInAttempts(Protocol):
+    """What failed, and what is locked for it. An attempt counts as a failure until it has passed."""
+
+    async def begin_attempt(self, attempt: Attempt, *, window_ms: int, most: int) -> int | None:
+        """None: go on. Else until when the account or the address is locked."""
+        ...
+
+    async def fail_attempt(
+        self, attempt: Attempt, operator_id: str | None, stage: str, *, window_ms: int, most: int, lock_ms: int,
+        at_ms: int,
+    ) -> None:
+        """Locks what has failed too often. The audit log hears of it later, so that it costs the same whether the
+        account exists or not."""
+        ...
+
+    async def pass_attempt(self, attempt: Attempt, *, whole: bool) -> None:
+        """`whole`: signed in, so the account's earlier failures do not count any more."""
+        ...
+
+
+class SignInSteps(Protocol):
+    """What is remembered between the steps of a sign-in."""
+
+    async def save_step(self, digest: bytes, operator_id: str, expires_at_ms: int) -> None: ...
+
+    async def find_step(self, digest: bytes, at_ms: int) -> str | None:
+        """The operator's id."""
+        ...
+
+    async def drop_step(self, digest: bytes) -> None: ...
+
+    async def freshen_operator_session(
+        self, session: OperatorSession, fresh_until_ms: int, *, at_ms: int
+    ) -> bool: ...
+
+    async def use_state(self, digest: bytes, expires_at_ms: int) -> bool:
+        """False: this state has come back before."""
+        ...
+
+
+class OidcOperators(Protocol):
+    """Operators who come through a provider."""
+
+    async def find_oidc_operator(self, issuer: str, subject: str, email: str) -> Operator | None:
+        """By the provider's own id of the person, else by address."""
+        ...
+
+    async def save_oidc_operator(self, operator: Operator, *, at_ms: int) -> Operator:
+        """Subject, address, name and role as the provider and the configuration say. Raises Conflict."""
+        ...
+
+
+class OperatorWishes(Protocol):
+    """What operators keep for themselves."""
+
+    async def save_shortcuts(self, operator_id: str, on: bool) -> None: ...
+
+    async def load_filters(self, operator_id: str) -> Sequence[tuple[str, str]]:
+        """(name, query string), by name."""
+        ...
+
+    async def save_filter(self, operator_id: str, name: str, query: str, *, most: int, at_ms: int) -> bool:
+        """False: there are `most` others."""
+        ...
+
+    async def delete_filter(self, operator_id: str, name: str) -> bool: ...
+
+
+class Passwords(Protocol):
+    """Slow hashes. Raises domain.operators.PasswordsBusy where too many wait."""
+
+    async def hash(self, password: str) -> str: ...
+
+    async def verify(self, password_hash: str | None, password: str) -> tuple[bool, bool]:
+        """(right, hashed with other parameters than today's). None costs as much as any, and is never right."""
+        ...
+
+
+class IdTokens(Protocol):
+    def read(self, token: str, keys: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The claims of a token that one of the keys has signed. Raises domain.oidc.OidcRefused, and UnknownKey where
+        the list may be old."""
+        ...

@@ -35,6 +35,11 @@ class PriceControl:
     def current(self) -> PriceBook:
         return self._store.current()
 
+    def check(self, override: Override) -> None:
+        """Whether it could be taken as it is. Raises Problem."""
+        book = self._store.current()
+        self._price("overrides[0]", override, book.prices.get((override.provider, override.model)))
+
     async def override(self, overrides: Sequence[Override], actor: Actor) -> PriceBook:
         """All of them or none, in one new version. Raises Problem."""
         book = self._store.current()

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from ownkey.control.ports import Clock, ProbeProvider, Upstream
 from ownkey.domain.exchange import Origin, UpstreamRequest
 from ownkey.domain.failures import Failure, FailureClass, UpstreamError
+from ownkey.domain.key_readings import KeyUsage
 from ownkey.domain.money import AmountError, parse_usd_nusd
 from ownkey.domain.secret import Secret
 
@@ -24,6 +25,8 @@ AUTH_PATHS: Mapping[str, str] = {
 }
 REACH_PATHS: Mapping[str, str] = {"openrouter": "/models/user"}
 
+_SPANS = ("daily", "weekly", "monthly")
+
 LIST_LIMIT_BYTES = 8 * 1024 * 1024
 
 
@@ -32,7 +35,7 @@ class KeyFacts:
     """What the free probe told. `models` are native ids that the key may use, None if the provider gave no list.
 
     `limit_nusd`, `limit_left_nusd` and `limit_reset` are the key's own limit at the provider (None: not told, or
-    no limit). `management` marks a key that manages and cannot run models.
+    no limit). `management` marks a key that manages and cannot run models. `usage` is what OpenRouter counts on it.
     """
 
     models: frozenset[str] | None = None
@@ -42,6 +45,7 @@ class KeyFacts:
     expires_at: str | None = None
     management: bool = False
     exhausted: bool = False
+    usage: KeyUsage | None = None
 
 
 class AuthProber:
@@ -57,10 +61,13 @@ class AuthProber:
 
     async def ask(self, provider: str, secret: Secret, deadline: float) -> KeyFacts | Failure:
         """The authentication probe. `deadline` is on the monotonic clock. Never raises for a provider's fault."""
+        asked_ms = self._clock.now_ms()
         answer = await self._get(provider, AUTH_PATHS[provider], secret, deadline)
         if isinstance(answer, Failure):
             return answer
-        return read_key(answer) if provider == "openrouter" else KeyFacts(models=read_models(answer))
+        if provider != "openrouter":
+            return KeyFacts(models=read_models(answer))
+        return replace(read_key(answer), usage=read_usage(answer, asked_ms, max(asked_ms, self._clock.now_ms())))
 
     async def reach(self, provider: str, secret: Secret, facts: KeyFacts, deadline: float) -> KeyFacts | Failure:
         """The facts with the list of models that this key may use, where that is a request of its own."""
@@ -126,6 +133,22 @@ def read_key(answer: Mapping[str, Any]) -> KeyFacts:
     )
 
 
+def read_usage(answer: Mapping[str, Any], asked_ms: int, answered_ms: int) -> KeyUsage | None:
+    """The totals in OpenRouter's `GET /key`, from their digits; None if either is missing: unknown is never 0."""
+    data = answer.get("data")
+    fields: Mapping[str, Any] = data if isinstance(data, dict) else {}
+    usage, byok = _total(fields.get("usage")), _total(fields.get("byok_usage"))
+    if usage is None or byok is None:
+        return None
+    daily, weekly, monthly = (_total(fields.get(f"usage_{span}")) for span in _SPANS)
+    byok_daily, byok_weekly, byok_monthly = (_total(fields.get(f"byok_usage_{span}")) for span in _SPANS)
+    return KeyUsage(
+        asked_ms, answered_ms, usage, byok, daily, weekly, monthly, byok_daily, byok_weekly, byok_monthly,
+        limit_nusd=_amount(fields.get("limit")), limit_left_nusd=_amount(fields.get("limit_remaining")),
+        limit_reset=_text(fields.get("limit_reset")),
+    )
+
+
 def read_models(answer: Mapping[str, Any]) -> frozenset[str] | None:
     """Native ids in a provider's model list; None for an answer that is no list."""
     rows = answer.get("data", answer.get("models"))
@@ -159,6 +182,16 @@ def _amount(value: object) -> int | None:
         return None
     try:
         return parse_usd_nusd(max(value, Decimal(0)) if not isinstance(value, str) else value)
+    except AmountError:
+        return None
+
+
+def _total(value: object) -> int | None:
+    """A running total; a negative one is none that could be compared."""
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        return None
+    try:
+        return parse_usd_nusd(value)
     except AmountError:
         return None
 

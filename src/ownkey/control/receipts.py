@@ -1,9 +1,7 @@
 """What happened and why: receipts, sums of spend, and a conversation's running cost. Reads only."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -11,19 +9,19 @@ import msgspec
 from ownkey.control import ports
 from ownkey.control.ports import Clock, ReceiptFilter
 from ownkey.control.problems import invalid, not_found, suggest
-from ownkey.domain.caps import Period, plan_period
+from ownkey.control.totals import month_period
+from ownkey.domain.activity import month_days
+from ownkey.domain.caps import Period
+from ownkey.domain.headline import Beside, headline
 from ownkey.domain.receipt_words import describe
 from ownkey.domain.receipts import Receipt
+from ownkey.domain.refusals import Code
 from ownkey.domain.workspace import WorkspaceState
 
 SPEND_BY = ("task", "model", "provider", "conversation", "project", "day", "basis")
-METER_PAGE = 500
-METER_PAGES = 40
-
-_MONTH = re.compile(r"(20\d{2})-(0[1-9]|1[0-2])\Z", re.ASCII)
 
 
-class _Store(ports.Receipts, Protocol):
+class _Store(ports.Receipts, ports.Caps, Protocol):
     pass
 
 
@@ -92,6 +90,17 @@ class ReceiptControl:
         """One or two plain sentences: what happened, who paid, and why."""
         return why_sentence(await self.one(workspace, receipt_id, scope))
 
+    async def headline(
+        self, workspace: WorkspaceState, receipt: Mapping[str, Any], *, figures: bool = True
+    ) -> str:
+        """The receipt's headline, by the function that pages, notices and the command line share. `figures` False:
+        without amounts, hints and caps."""
+        paused_at_ms = None
+        if receipt.get("code") == Code.AI_PAUSED and receipt.get("cap") is not None:
+            alerts = await self._store.load_alerts(workspace.id)
+            paused_at_ms = find_pause_ms(alerts, receipt["cap"]["period"], receipt["at_ms"])
+        return headline(to_receipt(receipt), Beside(workspace.timezone, paused_at_ms, figures))
+
     async def spend(
         self, workspace: WorkspaceState, by: str, month: str | None, scope: Scope = Scope()
     ) -> Spend:
@@ -101,47 +110,35 @@ class ReceiptControl:
             raise not_found("sum of", "spend", "for a limited token")
         if by not in SPEND_BY:
             raise invalid("by", f"Spend cannot be summed by {by[:40]!r}.", suggest(by, SPEND_BY))
-        period = self._period(workspace, month)
-        rows = await self._store.load_spend(
-            workspace.id, since_ms=period.starts_at_ms, until_ms=period.ends_at_ms, by=by
-        )
+        period = month_period(workspace, month, self._clock.now_ms())
+        since_day, until_day = month_days(period.key)
+        rows = await self._store.load_spend(workspace.id, since_day=since_day, until_day=until_day, by=by)
         return Spend(by, period, rows)
 
     async def meter(self, workspace: WorkspaceState, conversation: str, scope: Scope = Scope()) -> Meter:
         """The conversation's running cost. Refused and failed calls count with what they cost."""
-        calls = cost = unknown = charged = 0
-        first: int | None = None
-        last: int | None = None
-        before: str | None = None
-        for _ in range(METER_PAGES):
-            page = await self._store.load_receipts(
-                workspace.id, ReceiptFilter(conversation=conversation, before=before, limit=METER_PAGE)
-            )
-            for receipt in page:
-                if not scope.admits(receipt):
-                    continue
-                calls += 1
-                amount = receipt.get("cost_nusd")
-                unknown += amount is None
-                cost += amount or 0
-                charged += receipt.get("charge_credits") or 0
-                at = receipt["at_ms"]
-                first, last = (at if first is None else min(first, at)), (at if last is None else max(last, at))
-            if len(page) < METER_PAGE:
-                break
-            before = str(page[-1]["id"])
-        return Meter(conversation, calls, cost, unknown, charged, first, last)
-
-    def _period(self, workspace: WorkspaceState, month: str | None) -> Period:
-        if month is None:
-            return plan_period(self._clock.now_ms(), workspace.timezone, None)
-        match = _MONTH.match(month)
-        if match is None:
-            raise invalid("month", f"{month[:20]!r} is not a month.", "Write it as 2026-11.")
-        middle = datetime(int(match[1]), int(match[2]), 15, 12, tzinfo=UTC)
-        return plan_period(int(middle.timestamp()) * 1_000, workspace.timezone, None)
+        sums = await self._store.load_meter(workspace.id, conversation, scope.tasks, scope.projects)
+        return Meter(
+            conversation, sums.calls, sums.cost_nusd, sums.unknown_calls, sums.charge_credits, sums.first_at_ms,
+            sums.last_at_ms,
+        )
 
 
 def why_sentence(receipt: Mapping[str, Any]) -> str:
-    """The sentence of a stored receipt, by the function that pages and the CLI share."""
-    return describe(msgspec.convert(receipt, Receipt, strict=False))
+    """A stored receipt at length: what happened, who paid, and why."""
+    return describe(to_receipt(receipt))
+
+
+def to_receipt(receipt: Mapping[str, Any]) -> Receipt:
+    """A stored receipt as the domain knows it; what older receipts lack has its default."""
+    return msgspec.convert(receipt, Receipt, strict=False)
+
+
+def find_pause_ms(alerts: Sequence[Mapping[str, Any]], period: str, at_ms: int) -> int | None:
+    """When the pause began in which a call of this moment was refused: the last time that the whole cap was alerted
+    before it, in its period. None: not known."""
+    times = [
+        int(alert["at_ms"]) for alert in alerts
+        if alert["period"] == period and alert["threshold"] == 100 and alert["at_ms"] <= at_ms
+    ]
+    return max(times, default=None)

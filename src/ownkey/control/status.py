@@ -69,7 +69,7 @@ class StatusControl:
         )
 
 
-_NO_PLATFORM_KEY = Refusal(
+NO_PLATFORM_KEY = Refusal(
     Code.PROVIDER_UNAVAILABLE,
     "The platform's own OpenRouter key is not set up, so credits cannot pay for any call.",
     "The operator saves it: ownkey credential add openrouter --platform.",
@@ -97,9 +97,9 @@ def describe_status(
     refusal = None if decision.refusal is None else refusal_for(decision.refusal)
     attention = _attention(product, workspace, money, now_ms)
     if decision.routes == (Route.CREDITS,) and not platform_key:
-        refusal = _NO_PLATFORM_KEY
+        refusal = NO_PLATFORM_KEY
     elif Route.CREDITS in decision.routes and not platform_key:
-        attention = (*attention, _NO_PLATFORM_KEY.message)
+        attention = (*attention, NO_PLATFORM_KEY.message)
     if workspace.status == "suspended":
         refusal = Refusal(
             Code.FORBIDDEN, "This workspace is suspended by the operator.",
@@ -116,7 +116,7 @@ def describe_status(
     sentence = refusal.message if refusal is not None and decision.row in ("F1", "F2", "F3", "F7", "F12") else (
         payer_sentence(product, workspace, money)
     )
-    if refusal is not None and (workspace.status == "suspended" or refusal is _NO_PLATFORM_KEY):
+    if refusal is not None and (workspace.status == "suspended" or refusal is NO_PLATFORM_KEY):
         sentence = refusal.message
     return Status(
         state=state, headline=headline, sentence=sentence, payer=_payer(decision, refusal, stood_in), row=decision.row,
@@ -167,7 +167,7 @@ def _is_entitled(workspace: WorkspaceState) -> bool:
 
 def _without_the_key(product: Product, workspace: WorkspaceState, credential: Credential) -> str:
     """What calls do while the OpenRouter key is out of service."""
-    why = f"{_failing(credential)[:-1]}{_tail(credential)}"
+    why = f"{failing_sentence(credential)[:-1]}{_tail(credential)}"
     names = _direct_names(product, workspace)
     lead = f"{_listed(names)} calls use your own {'keys' if len(names) > 1 else 'key'}. " if names else ""
     what = "other calls" if names else "AI calls"
@@ -236,10 +236,8 @@ def _attention(product: Product, workspace: WorkspaceState, money: MoneyView, no
     found = []
     for provider, credential in workspace.credentials.items():
         name = provider_name(provider)
-        if credential.undecryptable:
-            found.append(f"The saved {name} key cannot be opened.")
-        elif credential.status is CredentialStatus.ENABLED and is_unhealthy(credential):
-            found.append(_failing(credential))
+        if trouble := key_trouble(credential):
+            found.append(trouble)
         elif credential.expires_at_ms is not None and credential.expires_at_ms - now_ms <= EXPIRY_NOTICE_MS:
             when = clock_text(credential.expires_at_ms)
             found.append(
@@ -254,7 +252,16 @@ def _attention(product: Product, workspace: WorkspaceState, money: MoneyView, no
     return tuple(found)
 
 
-def _failing(credential: Credential) -> str:
+def key_trouble(credential: Credential) -> str:
+    """Why an enabled key cannot be used now, in a sentence; "" where it can, or is disabled."""
+    if credential.undecryptable:
+        return f"The saved {provider_name(credential.provider)} key cannot be opened."
+    if credential.status is CredentialStatus.ENABLED and is_unhealthy(credential):
+        return failing_sentence(credential)
+    return ""
+
+
+def failing_sentence(credential: Credential) -> str:
     """What is wrong with an unhealthy key, in a sentence."""
     name = provider_name(credential.provider)
     if not is_confirmed(credential):

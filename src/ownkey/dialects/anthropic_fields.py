@@ -23,6 +23,14 @@ OPENROUTER = frozenset(
 # Understood by OpenRouter alone, yet labels without influence on an answer: a translated route carries or names them.
 TRANSLATABLE = frozenset({"session_id", "trace", "user"})
 
+# Settings of the request, not of the prompt, as in `openai_fields`: their bytes are no tokens.
+SILENT = frozenset(
+    {
+        "max_tokens", "metadata", "model", "models", "provider", "route", "service_tier", "session_id",
+        "stop_sequences", "stream", "temperature", "top_k", "top_p", "trace", "user",
+    }
+)
+
 # What these cost has no priced maximum: servers that are called in a loop, summaries sampled before the answer, a
 # dearer model instead of the one that was named, a preset or a plugin that may be anything.
 UNBOUNDABLE = frozenset(

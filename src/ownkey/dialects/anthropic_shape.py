@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ownkey.dialects import anthropic_fields as fields
-from ownkey.dialects.openai_shape import cache_writes, optional_str, text_bytes
+from ownkey.dialects.openai_shape import cache_writes, optional_str, silent_bytes, text_bytes
 from ownkey.domain.bounds import RequestShape
 from ownkey.domain.wire import BadRequest
 
@@ -63,6 +63,7 @@ def read_shape(body: bytes, values: Mapping[str, bytes]) -> ReadShape:
         fallback_models=models,
         service_tier=_priced_tier(values),
         cache_writes=cache_writes(body),
+        silent_bytes=silent_bytes(body, values, fields.SILENT),
     )
     return ReadShape(shape, tuple(found.stateful))
 

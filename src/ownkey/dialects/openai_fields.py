@@ -67,6 +67,18 @@ UNBOUNDABLE = frozenset(
     }
 )
 
+# Settings of the request, not of the prompt: sampling, limits, routing and book-keeping. No provider shows them to the
+# model, so their bytes are no tokens. What a template may repeat (tools, formats, effort, verbosity) is not among them.
+SILENT = frozenset(
+    {
+        "model", "models", "max_tokens", "max_completion_tokens", "max_output_tokens", "temperature", "top_p", "top_k",
+        "top_a", "min_p", "n", "best_of", "seed", "stop", "stream", "stream_options", "frequency_penalty",
+        "presence_penalty", "repetition_penalty", "logprobs", "top_logprobs", "user", "metadata", "store",
+        "service_tier", "provider", "usage", "route", "session_id", "trace", "safety_identifier", "prompt_cache_key",
+        "prompt_cache_retention", "encoding_format", "dimensions",
+    }
+)
+
 # Values that ask for none of them. An empty object is not among them: `"web_search_options": {}` searches.
 SAYS_NOTHING = (b"null", b"[]")
 

@@ -63,6 +63,18 @@ def text_bytes(body: bytes) -> int:
     return max(len(body), len(unicodedata.normalize("NFKC", text).encode()))
 
 
+def silent_bytes(body: bytes, values: Mapping[str, bytes], names: frozenset[str]) -> int:
+    """How many of the body's bytes no model reads: the fields `names`, and the object around the others' values.
+
+    With escapes in it a body is measured as it reads without them, where these bytes may be fewer: then none is left
+    out. What is not ASCII stays, for the same reason.
+    """
+    if b"\\u" in body:
+        return 0
+    kept = sum(len(value) for name, value in values.items() if name not in names or not value.isascii())
+    return len(body) - kept
+
+
 def read_shape(
     endpoint: Endpoint, body: bytes, values: Mapping[str, bytes], given: InputSeen | None = None
 ) -> RequestShape:
@@ -94,6 +106,8 @@ def read_shape(
         fallback_models=models,
         service_tier=optional_str(values, "service_tier"),
         cache_writes=cache_writes(body),
+        silent_bytes=silent_bytes(body, values, fields.SILENT),
+        embeds=endpoint == "embeddings",
     )
 
 

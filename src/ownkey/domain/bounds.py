@@ -15,6 +15,10 @@ from ownkey.domain.pricing import ModelPrice
 INPUT_MARGIN_TOKENS = 1_024
 """For what providers add themselves: with tools Anthropic adds a prompt of up to 804 tokens (docs, "Tool use")."""
 
+EMBEDDING_MARGIN_TOKENS = 64
+"""A text that is embedded is not wrapped into a conversation: at most its two ends are marked, which the quotes
+around each text have paid for."""
+
 DEFAULT_OUTPUT_TOKENS = 4_096
 MIN_OUTPUT_TOKENS = 256
 
@@ -24,7 +28,9 @@ class RequestShape:
     """What the bound needs to know of a request, as its dialect read it.
 
     `text_bytes`: raw body length if it is ASCII without `\\u` escapes, else the larger of the raw length and the
-    UTF-8 length of the decoded text in NFKC. `image_bytes` is how many of those bytes are inline image data.
+    UTF-8 length of the decoded text in NFKC. `image_bytes` is how many of those bytes are inline image data,
+    `silent_bytes` how many are settings that no model reads, or the object around them. `embeds`: nothing is added
+    around the text.
     `beyond_text` names the parts whose tokens cannot be told from the body (file ids, audio, documents, stored
     conversations). `output_limit` is the caller's own limit; `answers` is n × best_of. `unboundable` names what
     has no priced maximum (server tools, plugins, fields off the allow-list). `fallback_models` are the caller's
@@ -43,6 +49,8 @@ class RequestShape:
     fallback_models: tuple[str, ...] = ()
     service_tier: str | None = None
     cache_writes: Literal["none", "5m", "1h"] = "1h"
+    silent_bytes: int = 0
+    embeds: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +103,9 @@ def estimate_input_tokens(shape: RequestShape, limits: ModelLimits) -> int:
     if shape.image_count and limits.image_tokens is None:
         return limits.context_window
     images = shape.image_count * (limits.image_tokens or 0)
-    text = max(0, shape.text_bytes - shape.image_bytes)
-    return min(limits.context_window, text + INPUT_MARGIN_TOKENS + images)
+    text = max(0, shape.text_bytes - shape.image_bytes - shape.silent_bytes)
+    margin = EMBEDDING_MARGIN_TOKENS if shape.embeds else INPUT_MARGIN_TOKENS
+    return min(limits.context_window, text + margin + images)
 
 
 def estimate_output_limit(shape: RequestShape, task_limit: int | None, limits: ModelLimits) -> int:

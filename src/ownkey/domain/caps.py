@@ -125,15 +125,22 @@ def is_reached(cap_nusd: int | None, spent_nusd: int) -> bool:
 
 def decide_refusal(row: PeriodRow, bound_nusd: int) -> CapAnswer:
     """Why the conditional update of a hold changed no row, from the row read in the same transaction."""
-    assert row.cap_nusd is not None or row.paused is not None
-    if row.paused is not None or row.cap_nusd is None:
+    return answer_refusal(row.cap_nusd, row.spent_nusd, row.held_nusd + row.leased_nusd, row.paused is not None,
+                          bound_nusd)
+
+
+def answer_refusal(
+    cap_nusd: int | None, spent_nusd: int, in_flight_nusd: int, paused: bool, bound_nusd: int
+) -> CapAnswer:
+    """What it means that `bound_nusd` finds no room."""
+    assert cap_nusd is not None or paused
+    if paused or cap_nusd is None:
         return CapAnswer.PAUSED
-    room = row.cap_nusd - row.spent_nusd
-    in_flight = row.held_nusd + row.leased_nusd
+    room = cap_nusd - spent_nusd
     if bound_nusd <= room:
         return CapAnswer.BUSY
-    left = room - in_flight
-    if in_flight > 0 or left * 100 >= row.cap_nusd:
+    left = room - in_flight_nusd
+    if in_flight_nusd > 0 or left * 100 >= cap_nusd:
         return CapAnswer.TOO_LOW
     return CapAnswer.PAUSE_NOW
 

@@ -22,6 +22,8 @@ MAX_LABEL_CHARS: Final = 100
 CALLBACK_PATH: Final = "/connect/openrouter/callback"
 LIMIT_RESETS: Final = ("daily", "weekly", "monthly")
 RESULT_PARAMETERS: Final = ("ownkey_connect", "ownkey_code")
+OWN_RETURN_PATH: Final = "/portal/credentials"
+"""Where a sign-in ends that was begun on our own pages."""
 LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1")
 
 # A whole address and nothing that two parsers could read differently: no user name, back slash, control or fragment.

@@ -46,6 +46,8 @@ class Kind(StrEnum):
     DISPUTE_WON = "dispute_won"
     DISPUTE_LOST = "dispute_lost"
     PAYMENT_QUARANTINED = "payment_quarantined"
+    BOOKS_DIFFER = "books_differ"
+    EXPORT_READY = "export_ready"
 
 
 class Topic(StrEnum):
@@ -163,6 +165,13 @@ RULES: Mapping[Kind, Rule] = {
     Kind.PAYMENT_QUARANTINED: Rule(
         _PAY, "payment.quarantined", "addon", "Look at the plan", "a payment does not fit what was ordered, and "
         "grants nothing until an operator has looked", "payment", ("object", "at")),
+    Kind.BOOKS_DIFFER: Rule(
+        _SPEND, "books.differ", "cap", "Look at the spend", "costs are booked on an OpenRouter key that its own figure "
+        "does not hold; an event only, operators look into it", "reading",
+        ("provider", "reading", "since", "grown_nusd", "ours_nusd", "missing_nusd", "at")),
+    Kind.EXPORT_READY: Rule(
+        _SAFE, "export.ready", "export:{work}", "Open the export", "an export or a replay that a member asked for has "
+        "ended; only that member is told", "piece of work", ("work", "what", "state", "rows", "until", "at")),
 }
 
 
@@ -200,7 +209,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One notice in words. `facts` are label and value; `mute` is "" where it cannot be muted."""
+    """One notice in words. `facts` are label and value; `mute` is "" where it cannot be muted; `where` names the
+    workspace and the product."""
 
     kind: Kind
     subject: str
@@ -211,6 +221,7 @@ class Notice:
     url: str
     why: str
     mute: str
+    where: str = ""
 
 
 def write_notice(kind: Kind, payload: Payload, place: Place) -> Notice:
@@ -224,10 +235,22 @@ def write_notice(kind: Kind, payload: Payload, place: Place) -> Notice:
         facts=_facts(payload),
         calls_now=told.calls_now,
         button=rule.button,
-        url=place.url(rule.flow.replace("{provider}", str(payload.get("provider") or "openrouter"))),
-        why=f"You get this because you are an owner or admin of {clean(place.workspace)} in {clean(place.product)}.",
+        url=place.url(_flow(rule, payload)),
+        why=_why(kind, place),
         mute=_mute(rule.topic),
+        where=f"{clean(place.workspace)} · {clean(place.product)}",
     )
+
+
+def _flow(rule: Rule, payload: Payload) -> str:
+    provider, work = str(payload.get("provider") or "openrouter"), str(payload.get("work") or "")
+    return rule.flow.replace("{provider}", provider).replace("{work}", work)
+
+
+def _why(kind: Kind, place: Place) -> str:
+    if kind is Kind.EXPORT_READY:
+        return f"You get this because you asked for it in {clean(place.product)}."
+    return f"You get this because you are an owner or admin of {clean(place.workspace)} in {clean(place.product)}."
 
 
 def event_of(kind: Kind, payload: Payload, place: Place) -> tuple[str, dict[str, Any]]:
@@ -271,7 +294,7 @@ class Told:
 def headline(kind: Kind, payload: Payload, place: Place) -> Told:
     """What happened, in one subject and one sentence, and what calls do from now on."""
     match kind:
-        case Kind.SPEND_THRESHOLD | Kind.AI_PAUSED | Kind.AI_RESUMED | Kind.OVERAGE:
+        case Kind.SPEND_THRESHOLD | Kind.AI_PAUSED | Kind.AI_RESUMED | Kind.OVERAGE | Kind.BOOKS_DIFFER:
             return _told_of_spend(kind, payload)
         case Kind.CREDENTIAL_UNHEALTHY | Kind.CREDENTIAL_RECOVERED | Kind.CREDITS_STEP_IN:
             return _told_of_key(kind, payload, place)
@@ -289,6 +312,8 @@ def headline(kind: Kind, payload: Payload, place: Place) -> Told:
             | Kind.PAYMENT_QUARANTINED
         ):
             return _told_of_payment(kind, payload)
+        case Kind.EXPORT_READY:
+            return _told_of_work(payload)
         case _:
             assert_never(kind)
 
@@ -301,12 +326,25 @@ def _told_of_spend(kind: Kind, p: Payload) -> Told:
             "Calls go on. The whole cost counts towards the spend cap, and the model counts as unpriced until its "
             "price is right.",
         )
+    if kind is Kind.BOOKS_DIFFER:
+        return Told(
+            "our books and OpenRouter's differ",
+            f"{usd(p['missing_nusd'])} of the costs booked on the OpenRouter key are not in OpenRouter's own figure "
+            "for it.",
+            "Calls go on and nothing was changed. An operator looks into it.",
+        )
     if kind is Kind.SPEND_THRESHOLD:
         return Told(
             f"AI spend at {p['threshold']}% of {usd(p['cap_nusd']).removesuffix('.00')}",
             f"AI spend has passed {p['threshold']}% of this month's cap: {usd(p['spent_nusd'])} of "
             f"{usd(p['cap_nusd'])}.",
             "AI works. It pauses when the cap is reached.",
+        )
+    if kind is Kind.AI_PAUSED and int(str(p["cap_nusd"])) == 0:
+        return Told(
+            "AI is off, the spend cap is US$0",
+            "AI is off: this month's spend cap was set to US$0, which allows no calls.",
+            "AI calls are refused until the cap is raised or removed. Everything else goes on.",
         )
     if kind is Kind.AI_PAUSED:
         sentence = f"AI is paused: this month's spend cap of {usd(p['cap_nusd'])} is reached."
@@ -458,6 +496,11 @@ def _told_of_balance(kind: Kind, p: Payload) -> Told:
             f"The credit balance is {balance}; calls with your own key need at least {minimum} on this plan.",
             "AI calls with your key are refused until credits are added. None of them is used by those calls.",
         )
+    if not minimum:
+        return Told(
+            "AI calls work again, no minimum balance", "Calls with your own key need no minimum balance any more.",
+            "AI calls with your key are answered.",
+        )
     return Told(
         "AI calls work again, enough credits",
         f"The credit balance is {balance}, at least the {minimum} that calls with your own key need.",
@@ -492,6 +535,16 @@ def _told_of_payment(kind: Kind, p: Payload) -> Told:
     return Told(*table[kind])
 
 
+def _told_of_work(p: Payload) -> Told:
+    what = {"export": "export", "export_all": "export of the workspace", "replay": "replay"}.get(str(p["what"]), "work")
+    if p["state"] != "done":
+        return Told(f"your {what} has failed", f"Your {what} has failed. Nothing was changed.", "Start it again there.")
+    rows = f" It has {int(p['rows']):,} rows." if what != "replay" else ""
+    until = moment(p.get("until"))
+    kept = f"The file is kept until {until}." if until else "The result is kept for 30 days."
+    return Told(f"your {what} is ready", f"Your {what} is ready.{rows}", kept)
+
+
 def _amount(p: Payload) -> str:
     """Cents as they are paid: "US$5.00", "5.00 EUR"."""
     whole, cents = divmod(int(p["amount_cents"]), 100)
@@ -510,8 +563,8 @@ def _facts(p: Payload) -> tuple[tuple[str, str], ...]:
     elif "spent_nusd" in p:
         found.append(("Spent", f"{usd(p['spent_nusd'])}, no cap"))
     if p.get("period"):
-        found.append(("Month", str(p["period"])))
-    if p.get("resets_at"):
+        found.append(("Month", _month(str(p["period"]))))
+    if p.get("resets_at") and str(p.get("cap_nusd")) != "0":
         found.append(("Resets", moment(p["resets_at"])))
     if p.get("label"):
         found.append(("Key", clean(p["label"])))
@@ -520,6 +573,14 @@ def _facts(p: Payload) -> tuple[tuple[str, str], ...]:
     if p.get("by"):
         found.append(("Changed by", clean(p["by"])))
     return tuple(found)
+
+
+def _month(key: str) -> str:
+    """"2026-11" → "November 2026"; anything else as it is."""
+    try:
+        return f"{datetime.strptime(key, '%Y-%m'):%B %Y}"
+    except ValueError:
+        return clean(key)
 
 
 def _mute(topic: Topic) -> str:
@@ -581,6 +642,14 @@ SAMPLES: Mapping[Kind, Payload] = {
     Kind.DISPUTE_WON: _PAID,
     Kind.DISPUTE_LOST: _PAID,
     Kind.PAYMENT_QUARANTINED: {"object": "cs_test_a1b2", "at": _AT},
+    Kind.BOOKS_DIFFER: {
+        "provider": "openrouter", "reading": 12, "since": "2026-11-13T09:30:00Z", "grown_nusd": "1000000000",
+        "ours_nusd": "1200000000", "missing_nusd": "200000000", "at": _AT,
+    },
+    Kind.EXPORT_READY: {
+        "work": "work_0193", "what": "export", "state": "done", "rows": 48_211, "until": "2026-11-15T09:30:00Z",
+        "at": _AT,
+    },
 }
 """One payload of every kind, as the books write it: for previews, the documentation and the tests."""
 

@@ -86,6 +86,7 @@ class AttemptRecord:
     dropped: tuple[str, ...] = ()
     response_id: str | None = None
     correction: Correction | None = None
+    credential_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,9 @@ class Receipt:
 
 KEY_TEST = "key_test"
 """The task on the receipt of a key's Test: its calls are no call of the product."""
+
+PROCESS_STOPPED = "The process stopped in the middle of this call."
+"""The message of a receipt that was written for a call whose own process died."""
 
 _PROVIDER_NAMES = {"openrouter": "OpenRouter", "anthropic": "Anthropic", "openai": "OpenAI", "google": "Google"}
 

@@ -12,7 +12,8 @@ from ownkey.domain.workspace import Role, TokenKind
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who changes something, for the audit log: kind "service", "workspace", "operator" or "job", and an id."""
+    """Who changes something, for the audit log: kind "service", "workspace", "operator", "member" or "job", and an
+    id."""
 
     kind: str
     id: str
@@ -44,6 +45,8 @@ class TokenRow:
     revoked_at_ms: int | None
     tasks: frozenset[str] = frozenset()
     projects: frozenset[str] = frozenset()
+    last_used_ms: int | None = None
+    """When it was last shown, to half a minute; None: never yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,26 @@ class Wallet:
 
 
 @dataclass(frozen=True, slots=True)
+class CreditLot:
+    """One grant or purchase with what is left of it. `origin` is plan, topup, promo or operator; `expires_at_ms` None:
+    never."""
+
+    id: str
+    origin: str
+    granted_credits: int
+    remaining_credits: int
+    expires_at_ms: int | None
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiptFilter:
-    """Any field None: not filtered. `before` pages backwards (a receipt id, exclusive)."""
+    """Any field None: not filtered; "" finds calls that have none. `before` pages backwards (a receipt id, exclusive).
+
+    `model` is any name of a model that was asked for, called or served; `provider` who answered; `credential` the id of
+    one that was used; `conversation` is the trace. `since_day` and `until_day` are the workspace's own dates, both
+    included; `since_ms` and `until_ms` half-open UTC milliseconds. `receipt` is one id.
+    """
 
     task: str | None = None
     model: str | None = None
@@ -89,6 +110,14 @@ class ReceiptFilter:
     until_ms: int | None = None
     before: str | None = None
     limit: int = 50
+    outcome: str | None = None
+    credential: str | None = None
+    since_day: str | None = None
+    until_day: str | None = None
+    receipt: str | None = None
+
+
+UNFILTERED = ReceiptFilter()
 
 
 @dataclass(frozen=True, slots=True)

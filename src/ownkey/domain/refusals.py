@@ -6,6 +6,10 @@ The doors hold the table from code to HTTP status; a test demands that it names 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+KEY_STATE: Final = "key"
+"""The name in a refusal's details that tells the state of the OpenRouter key: a `routing.KeyState`."""
 
 
 class Code(StrEnum):

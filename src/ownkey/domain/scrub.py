@@ -29,7 +29,8 @@ _FORMATS: Final = re.compile(
             r"AIza[A-Za-z0-9_-]{16,}",
             rf"{_START}AQ\.[A-Za-z0-9_-]{{12,}}",
             rf"AQ\.{_DIGIT_SOON}[A-Za-z0-9_-]{{20,}}",
-            r"ok_[A-Za-z0-9]{16,}",
+            # A token's id is no secret: `tok_` and 32 hex digits, which is shorter than any token.
+            r"ok_(?!(?<=\btok_)[0-9a-f]{32}(?![A-Za-z0-9]))[A-Za-z0-9]{16,}",
             r"whsec_[A-Za-z0-9+/=_-]{8,}",
             r"[sr]k_(?:live|test)_[A-Za-z0-9]{8,}",
             # After "Bearer", any word with a digit, or any word too long to be one.

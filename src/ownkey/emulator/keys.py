@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from typing import Literal, get_args
 
@@ -76,6 +76,9 @@ class Key:
         return self.models is None or any(name in self.models for name in names)
 
 
+_KEPT = frozenset({"used_nusd", "byok_used_nusd"})
+
+
 class Keyring:
     """All keys, by provider and text."""
 
@@ -83,7 +86,13 @@ class Keyring:
         self._keys: dict[tuple[str, str], Key] = {}
 
     def add(self, key: Key) -> None:
-        self._keys[key.provider, key.key] = key
+        """Add a key, or change what a known one may do: what it has used stays, and what calls in flight will cost is
+        still its own."""
+        known = self._keys.setdefault((key.provider, key.key), key)
+        if known is not key:
+            for made in fields(Key):
+                if made.name not in _KEPT:
+                    setattr(known, made.name, getattr(key, made.name))
 
     def remove(self, provider: str, text: str) -> bool:
         return self._keys.pop((provider, text), None) is not None

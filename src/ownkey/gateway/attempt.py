@@ -385,7 +385,7 @@ class Runner:
             started_ms=started_ms, first_content_ms=progress.first_content_ms,
             ended_ms=log.elapsed_ms(self._clock.monotonic()), maybe_billed=outcome.maybe_billed,
             output_limit=hold.output_limit or None, shrunk=hold.shrunk, dropped=planned.dropped,
-            response_id=(progress.seen.response_id or "")[:200] or None,
+            response_id=(progress.seen.response_id or "")[:200] or None, credential_version=credential.version,
         )
 
 

@@ -180,6 +180,14 @@ class Circuits:
         last = self._trials.get(credential_id)
         return last is None or now - last >= TRIAL_EVERY_S
 
+    def providers_down(self, now: float) -> dict[str, float]:
+        """Providers that are left out for everybody now, with the seconds that are left."""
+        return {name: c.open_until - now for name, c in self._providers.items() if c.open_until > now}
+
+    def routes_down(self, now: float) -> int:
+        """How many single routes (a credential's model) are left out now."""
+        return sum(1 for circuit in self._circuits.values() if circuit.open_until > now)
+
     def shortest_wait_s(self, keys: tuple[Key, ...], now: float) -> float | None:
         """The shortest remaining wait among these routes; None if none is open."""
         waits = [c.open_until - now for c in map(self._circuits.get, keys) if c is not None and c.open_until > now]

@@ -283,7 +283,7 @@ class Gateway:
                 return answer
             left_s = wait_until - house.clock.monotonic()
             if answer.code != Code.SPEND_CAP_BUSY or left_s <= 0:
-                raise self._hold_refused(log, plan, planned, answer)
+                raise self.hold_refused(log, plan, planned, answer)
             await house.books.wait_for_room(request.workspace_id, left_s)
 
     async def _hold_once(self, request: HoldRequest, log: CallLog) -> HoldGranted | HoldRefused:
@@ -299,7 +299,7 @@ class Gateway:
             log.due = whole(request, answer)
         return answer
 
-    def _hold_refused(self, log: CallLog, plan: Plan, planned: Planned, answer: HoldRefused) -> Refused:
+    def hold_refused(self, log: CallLog, plan: Plan, planned: Planned, answer: HoldRefused) -> Refused:
         """The hold's code; but credits that cannot step in for a failed key leave the key's own code standing."""
         refusal = words.hold_refused(answer, 1 + int(self._house.clock.chance() * 5))
         if answer.cap is not None:
@@ -398,18 +398,7 @@ class Gateway:
             if wait_s <= longest_s and now + jittered_s < log.deadline:
                 return index, jittered_s
             step = Step.NEXT_ROUTE if direct else Step.NEXT_MODEL
-        match step:
-            case Step.NEXT_ROUTE if same_payer:
-                return same_payer[0], 0.0
-            case Step.NEXT_ROUTE if plan.unhealthy is None:
-                return None, 0.0
-            case Step.NEXT_ROUTE | Step.CREDITS:
-                # Behind a direct route stands the OpenRouter key; where that is known to fail, credits stand there.
-                return next((i for i in rest if plan.attempts[i].route is Route.CREDITS), None), 0.0
-            case Step.NEXT_MODEL:
-                pass
-        following = next((i for i in same_payer if plan.attempts[i].model_index > here.model_index), None)
-        return following, 0.0
+        return find_following(plan, index, step), 0.0
 
     def _retry_after_s(self, log: CallLog, failure: Failure) -> int | None:
         plan = log.plan
@@ -505,6 +494,27 @@ def blames_price(failure: Failure, plan: Plan, planned: Planned) -> bool:
         failure.cls is FailureClass.MODEL_MISSING and failure.signal.endswith("no_endpoints") and plan.at_stake
         and planned.provider.id == "openrouter"
     )
+
+
+def find_following(plan: Plan, index: int, step: Step) -> int | None:
+    """The place of the attempt that a step leads to from `index`; None: nothing follows."""
+    here = plan.attempts[index]
+    rest = range(index + 1, len(plan.attempts))
+    same_payer = [i for i in rest if (plan.attempts[i].route is Route.CREDITS) == (here.route is Route.CREDITS)]
+    match step:
+        case Step.STOP:
+            return None
+        case Step.RETRY:
+            return index
+        case Step.NEXT_ROUTE if same_payer:
+            return same_payer[0]
+        case Step.NEXT_ROUTE if plan.unhealthy is None:
+            return None
+        case Step.NEXT_ROUTE | Step.CREDITS:
+            # Behind a direct route stands the OpenRouter key; where that is known to fail, credits stand there.
+            return next((i for i in rest if plan.attempts[i].route is Route.CREDITS), None)
+        case Step.NEXT_MODEL:
+            return next((i for i in same_payer if plan.attempts[i].model_index > here.model_index), None)
 
 
 def find_again(plan: Plan, planned: Planned) -> int | None:

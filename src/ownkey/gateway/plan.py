@@ -13,12 +13,12 @@ from ownkey.domain import bounds, ledger, models
 from ownkey.domain.booking import MoneyView
 from ownkey.domain.bounds import ModelLimits, Terms
 from ownkey.domain.conversation import ChatRequest, Untranslatable
-from ownkey.domain.entitlements import payer_state, standing
+from ownkey.domain.entitlements import key_state, payer_state, standing
 from ownkey.domain.health import is_unhealthy
 from ownkey.domain.pricing import ModelPrice, PriceBook
 from ownkey.domain.product import Payers, Product, Task
 from ownkey.domain.receipts import Skip
-from ownkey.domain.refusals import Code, Refusal, Refused, refusal_for
+from ownkey.domain.refusals import KEY_STATE, Code, Refusal, Refused, refusal_for
 from ownkey.domain.routing import (
     Funding,
     PayerDecision,
@@ -230,6 +230,8 @@ def _refusal(decision: PayerDecision, inputs: PlanInputs) -> Refusal:
     details: dict[str, object] = {}
     if code in (Code.INSUFFICIENT_CREDITS, Code.MINIMUM_BALANCE_REQUIRED):
         details["balance_credits"] = inputs.money.balance_credits
+    if code in (Code.ALWAYS_USE_KEY_UNAVAILABLE, Code.OPENROUTER_KEY_REQUIRED):
+        details[KEY_STATE] = key_state(inputs.workspace, inputs.unusable).value
     return refusal_for(code, details=details)
 
 

@@ -23,6 +23,13 @@ def to_iso(at_ms: int) -> str:
     return (_EPOCH + timedelta(milliseconds=at_ms)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+@lru_cache(maxsize=256)
+def to_words(at_ms: int) -> str:
+    """1_764_547_200_000 → "1 Dec 2025, 00:00 UTC", for people."""
+    at = _EPOCH + timedelta(milliseconds=at_ms)
+    return f"{at.day} {at:%b %Y, %H:%M} UTC"
+
+
 def cap_details(cap: CapFigures) -> dict[str, object]:
     """The cap's figures for an error envelope; amounts are decimal strings in USD."""
     return {
@@ -34,10 +41,10 @@ def cap_details(cap: CapFigures) -> dict[str, object]:
 
 
 def paused(cap: CapFigures) -> Refusal:
-    resets = to_iso(cap.resets_at_ms)
+    resets, when = to_iso(cap.resets_at_ms), to_words(cap.resets_at_ms)
     limit = "" if cap.cap_nusd is None else f" of US${format_usd(cap.cap_nusd)}"
     return Refusal(
-        Code.AI_PAUSED, f"AI is paused: this month's spend cap{limit} is reached. It resets at {resets}.",
+        Code.AI_PAUSED, f"AI is paused: this month's spend cap{limit} is reached. It resets on {when}.",
         "Raise the spend cap, or wait until it resets.", "cap", resets_at=resets, details=cap_details(cap),
     )
 

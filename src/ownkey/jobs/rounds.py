@@ -18,6 +18,10 @@ EXPIRE_HOLDS_S = 5.0
 EXPIRE_CREDITS_S = 60.0
 FORGET_ANSWERS_S = 3_600.0
 FORGET_CONNECTS_S = 3_600.0
+FORGET_OPERATORS_S = 300.0
+TELL_SIGN_INS_S = 5.0
+UNKNOWN_EVERY_MS = 60_000
+FORGET_PORTAL_S = 3_600.0
 VERIFY_S = 300.0
 BILLING_S = 60.0
 PAYMENTS_S = 300.0
@@ -25,6 +29,7 @@ RECONCILE_S = 86_400.0
 RECONCILE_AGAIN_S = 3_600.0
 PRICE_SYNC_S = 86_400.0
 PROBE_KEYS_S = 2.0
+READ_KEYS_S = 600.0
 LATE_COSTS_S = 2.0
 DELIVER_S = 1.0
 CALENDAR_S = 30.0
@@ -54,6 +59,12 @@ class Credits(Protocol):
 class Keys(Protocol):
     async def probe_due(self) -> object:
         """Ask providers, for free, about the keys that failed and whose time has come."""
+        ...
+
+
+class Readings(Protocol):
+    async def read_due(self) -> object:
+        """Ask OpenRouter for the figures of every key that was not read for a day, and compare them."""
         ...
 
 
@@ -108,6 +119,24 @@ class Answers(Protocol):
 class Connects(Protocol):
     async def forget_connects(self, at_ms: int) -> object:
         """Drop sign-ins that ended more than a day ago."""
+        ...
+
+
+class PortalSessions(Protocol):
+    async def forget_portal_sessions(self, at_ms: int) -> object:
+        """Drop visits that ended more than a day ago."""
+        ...
+
+
+class SignIns(Protocol):
+    async def tell_sign_ins(self, at_ms: int, *, unknown_every_ms: int) -> object:
+        """What failed and what was locked goes into the audit log."""
+        ...
+
+
+class OperatorVisits(Protocol):
+    async def forget_operators(self, at_ms: int) -> object:
+        """End operators' visits that have expired, and drop what has no more use."""
         ...
 
 
@@ -172,6 +201,15 @@ def probe_keys_job(keys: Keys, *, interval_s: float = PROBE_KEYS_S) -> Job:
     return Job("probe_keys", interval_s, run, at_once=True)
 
 
+def read_keys_job(readings: Readings, *, interval_s: float = READ_KEYS_S) -> Job:
+    """Each key once a day, whenever its day is over; not at start, when there are calls to be answered."""
+
+    async def run() -> None:
+        await readings.read_due()
+
+    return Job("read_keys", interval_s, run)
+
+
 def late_costs_job(late_costs: LateCosts, *, interval_s: float = LATE_COSTS_S) -> Job:
     """At start too: what fell due while no process ran is asked for at once."""
 
@@ -218,6 +256,38 @@ def forget_connects_job(connects: Connects, now_ms: NowMs, *, interval_s: float 
     return Job("forget_connects", interval_s, run)
 
 
+def tell_sign_ins_job(sign_ins: SignIns, now_ms: NowMs, *, interval_s: float = TELL_SIGN_INS_S) -> Job:
+    """Apart from the sign-in itself, whose time must not tell whether an account exists. Failures at names that nobody
+    has share a row a minute: the log is for ever, and nobody may fill it from outside."""
+
+    async def run() -> None:
+        await sign_ins.tell_sign_ins(now_ms(), unknown_every_ms=UNKNOWN_EVERY_MS)
+
+    return Job("tell_sign_ins", interval_s, run)
+
+
+def forget_operators_job(
+    visits: OperatorVisits, now_ms: NowMs, *, interval_s: float = FORGET_OPERATORS_S
+) -> Job:
+    """An expired visit gets its row in the audit log here: it works for nobody from the moment it expires."""
+
+    async def run() -> None:
+        await visits.forget_operators(now_ms())
+
+    return Job("forget_operators", interval_s, run)
+
+
+def forget_portal_sessions_job(
+    sessions: PortalSessions, now_ms: NowMs, *, interval_s: float = FORGET_PORTAL_S
+) -> Job:
+    """Visits to the pages are remembered for a day after their end; what they did stands in the audit log."""
+
+    async def run() -> None:
+        await sessions.forget_portal_sessions(now_ms())
+
+    return Job("forget_portal_sessions", interval_s, run)
+
+
 def price_sync_job(
     source: PriceSource,
     versions: PriceVersions,
@@ -257,3 +327,33 @@ def verify_job(checks: Checks, now_ms: NowMs, *, interval_s: float = VERIFY_S) -
             _log.critical("the books do not balance: %d findings more", len(findings) - _SHOWN)
 
     return Job("verify", interval_s, run)
+
+
+class LongWork(Protocol):
+    async def run_due(self) -> object:
+        """Claim what waits and do it, one piece after the other."""
+        ...
+
+    async def drop_stale_files(self) -> object:
+        """Delete exports whose day is over."""
+        ...
+
+
+WORK_S = 1.0
+WORK_LANES = 2
+FORGET_FILES_S = 600.0
+
+
+def work_jobs(work: LongWork, *, interval_s: float = WORK_S, lanes: int = WORK_LANES) -> tuple[Job, ...]:
+    """Two lanes, so that a long export keeps no check waiting. At start too: what a dead process left goes on."""
+
+    async def run() -> None:
+        await work.run_due()
+
+    async def forget() -> None:
+        await work.drop_stale_files()
+
+    return (
+        *(Job(f"work_{n}", interval_s, run, at_once=True) for n in range(1, lanes + 1)),
+        Job("forget_files", FORGET_FILES_S, forget, at_once=True),
+    )

@@ -10,6 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
+from ownkey.domain.overview import JobLine
+
 _log = logging.getLogger(__name__)
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -27,11 +29,19 @@ class Job:
 
 @dataclass(slots=True)
 class JobState:
-    """What became of a job's rounds, for health pages."""
+    """What became of a job's rounds, for health pages. Times are Unix milliseconds, None: not yet."""
 
     rounds: int = 0
     failures: int = 0
     last_error: str = ""
+    started_at_ms: int | None = None
+    took_ms: int | None = None
+    next_at_ms: int | None = None
+
+
+def wall_ms() -> int:
+    """For people to read; rounds are timed by the clock that never goes back."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True)
@@ -41,6 +51,7 @@ class Scheduler:
     jobs: Sequence[Job]
     monotonic: Callable[[], float] = time.monotonic
     sleep: Sleep = asyncio.sleep
+    now_ms: Callable[[], int] = wall_ms
     states: dict[str, JobState] = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(init=False, default_factory=list)
 
@@ -72,12 +83,24 @@ class Scheduler:
     async def _repeat(self, job: Job) -> None:
         due = self.monotonic() + (0.0 if job.at_once else job.interval_s)
         while True:
-            await self.sleep(max(0.0, due - self.monotonic()))
+            wait_s = max(0.0, due - self.monotonic())
+            self.states[job.name].next_at_ms = self.now_ms() + int(wait_s * 1_000)
+            await self.sleep(wait_s)
             due = self.monotonic() + job.interval_s
             await self._round(job)
 
+    def lines(self) -> list[JobLine]:
+        """Every job with what became of it, as of now."""
+        return [
+            JobLine(
+                job.name, job.interval_s, s.rounds, s.failures, s.last_error, s.started_at_ms, s.took_ms, s.next_at_ms
+            )
+            for job in self.jobs for s in (self.states[job.name],)
+        ]
+
     async def _round(self, job: Job) -> None:
-        state = self.states[job.name]
+        state, began = self.states[job.name], self.monotonic()
+        state.started_at_ms, state.next_at_ms = self.now_ms(), None
         try:
             await job.run()
         except Exception as error:  # noqa: BLE001 - a job's error is its own; the next round may pass
@@ -88,3 +111,4 @@ class Scheduler:
             state.last_error = ""
         finally:
             state.rounds += 1
+            state.took_ms = int((self.monotonic() - began) * 1_000)

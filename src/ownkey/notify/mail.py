@@ -5,6 +5,7 @@ would tell its server who reads. Everything foreign is escaped here, once.
 """
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -17,12 +18,16 @@ from ownkey.domain.notices import Notice
 
 ID_DOMAIN = "notices.ownkey.invalid"
 
+TITLE_LENGTH = 110
+_HINT = re.compile(r"\(?[A-Za-z0-9-]{0,16}…[A-Za-z0-9]{1,8}\)?")
+
 _STYLE = {
     "page": "margin:0;padding:24px 12px;background-color:#f4f4f5;color:#18181b;"
             "font-family:system-ui,-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;",
     "card": "max-width:560px;margin:0 auto;padding:24px;background-color:#ffffff;border:1px solid #d4d4d8;"
             "border-radius:8px;",
-    "title": "margin:0 0 16px;font-size:20px;line-height:1.35;",
+    "where": "margin:0 0 8px;font-size:13px;line-height:1.5;color:#52525b;overflow-wrap:anywhere;",
+    "title": "margin:0 0 16px;font-size:20px;line-height:1.35;overflow-wrap:anywhere;",
     "text": "margin:0 0 16px;font-size:16px;line-height:1.5;",
     "small": "margin:0 0 8px;font-size:13px;line-height:1.5;color:#52525b;",
     "table": "margin:0 0 16px;border-collapse:collapse;",
@@ -59,6 +64,9 @@ def render_html(notice: Notice) -> str:
         f'<td style="{_STYLE["value"]}">{escape(value)}</td></tr>'
         for label, value in notice.facts
     )
+    title, rest = _split(notice.headline)
+    where = f'<p class="small" style="{_STYLE["where"]}">{escape(notice.where)}</p>' if notice.where else ""
+    more = f'<p style="{_STYLE["text"]}">{_shown(rest)}</p>' if rest else ""
     table = f'<table style="{_STYLE["table"]}">{rows}</table>' if rows else ""
     foot = "".join(
         f'<p class="small" style="{_STYLE["small"]}">{escape(part)}</p>' for part in (notice.why, notice.mute) if part
@@ -70,11 +78,24 @@ def render_html(notice: Notice) -> str:
         f"<title>{escape(notice.subject)}</title>"
         f"<style>@media (prefers-color-scheme: dark){{{_DARK}}}</style></head>"
         f'<body class="page" style="{_STYLE["page"]}"><div class="card" style="{_STYLE["card"]}">'
-        f'<h1 style="{_STYLE["title"]}">{escape(notice.headline)}</h1>{table}'
-        f'<p style="{_STYLE["text"]}">What calls do now: {escape(notice.calls_now)}</p>'
+        f'{where}<h1 style="{_STYLE["title"]}">{_shown(title)}</h1>{more}{table}'
+        f'<p style="{_STYLE["text"]}"><strong>What calls do now:</strong> {escape(notice.calls_now)}</p>'
         f'<p style="{_STYLE["text"]}"><a href="{escape(_link(notice.url), quote=True)}" style="{_STYLE["button"]}">'
         f"{escape(notice.button)}</a></p>{foot}</div></body></html>"
     )
+
+
+def _split(headline: str) -> tuple[str, str]:
+    """A headline that is a list of changes would fill a phone's screen in bold: its beginning, and the rest."""
+    beginning, colon, rest = headline.partition(": ")
+    if len(headline) <= TITLE_LENGTH or not colon:
+        return headline, ""
+    return f"{beginning}.", rest[:1].upper() + rest[1:]
+
+
+def _shown(text: str) -> str:
+    """Escaped, and no line ends in the middle of a key's hint."""
+    return _HINT.sub(r'<span style="white-space:nowrap">\g<0></span>', escape(text))
 
 
 def _link(url: str) -> str:

@@ -53,6 +53,12 @@ VARIABLES: tuple[Variable, ...] = (
         "What Stripe signs its webhooks with: whsec_…, or several with spaces between.", "none", secret=True,
     ),
     Variable("OWNKEY_STRIPE_WEBHOOK_SECRETS_FILE", "File with Stripe's webhook secrets.", "none"),
+    Variable("OWNKEY_OIDC_CLIENT_SECRET", "The client secret of [console.oidc].", "console.oidc.client_secret_file",
+             secret=True),
+    Variable(
+        "OWNKEY_OIDC_CLIENT_SECRET_FILE", "File with the client secret of [console.oidc].",
+        "console.oidc.client_secret_file",
+    ),
     Variable("OWNKEY_TESTING", "`1` honours OWNKEY_FAILPOINT. For tests of Ownkey itself.", "off"),
     Variable(
         "OWNKEY_FAILPOINT",

@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from importlib import resources
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ownkey.domain.connect import ConnectRules, address_problem
+from ownkey.domain.overview import SettingLine
+from ownkey.domain.portal import PortalRules
 from ownkey.domain.pricing import CONFIGURED, DIMENSIONS, ModelPrice, Rate, check_price
 from ownkey.domain.product import (
     DIRECT_PROVIDERS,
@@ -28,12 +31,14 @@ from ownkey.domain.product import (
 )
 from ownkey.settings.billing import StripeSecrets, read_billing, read_stripe_secrets
 from ownkey.settings.channels import EventSettings, MailSettings, read_events, read_mail
-from ownkey.settings.environment import read_environment
+from ownkey.settings.console import ConsoleSettings, read_console
+from ownkey.settings.environment import VARIABLES, read_environment
+from ownkey.settings.portal import read_portal
 from ownkey.settings.tables import SettingsError, Table
 
 __all__ = [
     "PRESETS", "HttpLimits", "PriceSync", "ServerSettings", "Settings", "SettingsError", "load_settings",
-    "preset_models", "preset_text",
+    "preset_models", "preset_pages", "preset_text",
 ]  # fmt: skip
 
 PRESETS = ("support-desk", "app-builder")
@@ -52,13 +57,15 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """`data_dir` is absolute. `allowed_hosts` empty: any Host header. `shutdown_s`: how long calls in flight may go
-    on after a SIGTERM. SQLite belongs to one process, so there is no number of workers."""
+    on after a SIGTERM. `proxies` are the networks whose X-Forwarded-For is believed. SQLite belongs to one process, so
+    there is no number of workers."""
 
     host: str
     port: int
     data_dir: Path
     allowed_hosts: tuple[str, ...]
     shutdown_s: float
+    proxies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +105,13 @@ class Settings:
     config_path: Path
     mail: MailSettings | None = None
     events: EventSettings | None = None
+    portal: PortalRules = PortalRules()  # noqa: RUF009 - a frozen value
+    console: ConsoleSettings = ConsoleSettings()  # noqa: RUF009 - a frozen value
     stripe: StripeSecrets = StripeSecrets()  # noqa: RUF009 - a frozen value
     testing: bool = False
     failpoint: str | None = None
+    lines: tuple[SettingLine, ...] = ()
+    """Every setting in force with where it comes from, for people; nothing secret."""
 
 
 def load_settings(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -109,7 +120,7 @@ def load_settings(config_path: Path | None, environ: Mapping[str, str]) -> Setti
     path = (config_path or environment.config_path).absolute()
     values = _read_file(path)
     preset = Table(str(path), "", values).text("preset", choices=PRESETS)
-    root = Table(str(path), "", _merged(preset, values, path))
+    root = Table(str(path), "", _merged(preset, values, path), own=values)
     settings = _read_settings(root, preset, path, environ)
     server = replace(
         settings.server,
@@ -117,7 +128,24 @@ def load_settings(config_path: Path | None, environ: Mapping[str, str]) -> Setti
         port=environment.port if environment.port is not None else settings.server.port,
         data_dir=environment.data_dir.absolute() if environment.data_dir else settings.server.data_dir,
     )
-    return replace(settings, server=server, testing=environment.testing, failpoint=environment.failpoint)
+    return replace(
+        settings, server=server, testing=environment.testing, failpoint=environment.failpoint,
+        lines=_list_lines(root.lines, environ),
+    )
+
+
+def _list_lines(read: Mapping[str, SettingLine], environ: Mapping[str, str]) -> tuple[SettingLine, ...]:
+    """The file's settings by name, then the environment's; of a secret only that it is set."""
+    over = {"server.host": "OWNKEY_HOST", "server.port": "OWNKEY_PORT", "server.data_dir": "OWNKEY_DATA_DIR"}
+    read = {**read, **{
+        name: SettingLine(name, environ[variable], "environment") for name, variable in over.items()
+        if environ.get(variable)
+    }}
+    told = [
+        SettingLine(v.name, "set" if v.secret else environ[v.name], "environment") for v in VARIABLES
+        if environ.get(v.name)
+    ]
+    return (*(read[name] for name in sorted(read)), *told)
 
 
 def preset_text(preset: str) -> str:
@@ -168,21 +196,28 @@ def _read_settings(root: Table, preset: str, path: Path, environ: Mapping[str, s
     overrides, sync = _read_prices(root.table("prices"))
     product = _read_product(root, preset)
     billing = root.table("billing")
+    connect = _read_connect(root.table("connect"), origins["openrouter"])
+    server = _read_server(root.table("server"), path)
     product = replace(product, billing=read_billing(
         billing, insecure=insecure, entry_url=product.entry_url, payers=product.payers, plans=product.plans
     ))
     settings = Settings(
         product=product,
-        server=_read_server(root.table("server"), path),
+        server=server,
         origins=origins,
         allow_insecure_origins=insecure,
         limits=_read_limits(root.table("limits")),
         price_overrides=overrides,
         price_sync=sync,
-        connect=_read_connect(root.table("connect"), origins["openrouter"]),
+        connect=connect,
         config_path=path,
         mail=read_mail(root.table("mail"), product.entry_url, environ),
         events=read_events(root.table("events"), insecure, environ),
+        portal=read_portal(root.table("portal"), connect.return_urls),
+        console=read_console(
+            root.table("console"), public_url=connect.public_url, insecure=insecure, environ=environ,
+            proxies=server.proxies,
+        ),
         stripe=read_stripe_secrets(billing, product.billing, environ),
     )
     root.done()
@@ -196,9 +231,20 @@ def _read_server(table: Table, path: Path) -> ServerSettings:
         data_dir=(path.parent / table.text("data_dir", "data")).absolute(),
         allowed_hosts=table.texts("allowed_hosts", ()),
         shutdown_s=table.seconds("shutdown_s", 300.0),
+        proxies=_read_proxies(table),
     )
     table.done()
     return server
+
+
+def _read_proxies(table: Table) -> tuple[str, ...]:
+    networks = []
+    for text in table.texts("proxies", ()):
+        try:
+            networks.append(str(ip_network(text)))
+        except ValueError:
+            raise table.wrong("proxies", 'a list of addresses or networks, such as ["10.0.0.0/8"]', text) from None
+    return tuple(networks)
 
 
 def _read_origins(table: Table) -> tuple[dict[str, str], bool]:
@@ -456,3 +502,8 @@ def preset_models(preset: str) -> tuple[str, ...]:
     """Every model that a preset's tasks name, once."""
     tasks = _parse(preset_text(preset), f"preset {preset}").get("tasks", {})
     return tuple(dict.fromkeys(model for task in tasks.values() for model in task["models"]))
+
+
+def preset_pages(preset: str) -> tuple[str, ...]:
+    """The portal's pages that a preset lists."""
+    return tuple(_parse(preset_text(preset), f"preset {preset}")["portal"]["pages"])

@@ -4,7 +4,7 @@ What is a comment shows the default; removing the `#` changes nothing until the 
 """
 
 from ownkey.domain.product import PROVIDERS
-from ownkey.settings.product import ORIGINS, PRESETS, HttpLimits, SettingsError
+from ownkey.settings.product import ORIGINS, PRESETS, HttpLimits, SettingsError, preset_pages
 
 _HEAD = """\
 # ownkey.toml: what this Ownkey serves, and by which rules. A change needs a restart.
@@ -87,6 +87,8 @@ port = 8787
 data_dir = "data"
 # Host headers that are answered; none listed: any.
 # allowed_hosts = ["ownkey.example.com"]
+# The networks of your reverse proxies: their X-Forwarded-For is believed, nobody else's.
+# proxies = ["10.0.0.0/8"]
 # How long calls in flight may go on after a SIGTERM; then they are ended and settled.
 # shutdown_s = 300.0
 
@@ -116,6 +118,40 @@ data_dir = "data"
 # [connect]
 # public_url = "https://ownkey.example.com"     # where browsers reach this server
 # return_urls = ["https://app.example.com/settings/ai"]  # pages of your product that they may be sent back to
+
+# The pages of your customers' people, as a link or framed in your product (docs/portal.md).
+# [portal]
+# pages = [{pages}]
+# origins = ["https://app.example.com"]         # sites that may frame them, exactly; needed for frames
+# refresh_urls = ["https://app.example.com/ownkey/session"]  # where a frame asks your backend for its next session
+# return_urls = ["https://app.example.com/settings/ai"]      # beside those of [connect]
+# session_s = 900              # how long a visit lasts, unless your backend asks for less or more
+# session_most_s = 3600        # the most that it may ask for
+# logo_text = "Example AI"
+# support_url = "https://help.example.com"
+# [portal.theme]               # your shadcn theme: #hex, rgb(), hsl() or oklch() with plain numbers
+# radius = "0.5rem"
+# [portal.theme.light]
+# primary = "oklch(0.55 0.2 260)"
+# primary-foreground = "#ffffff"
+# [portal.theme.dark]
+# primary = "oklch(0.75 0.15 260)"
+# primary-foreground = "oklch(0.2 0 0)"
+# [portal.words]               # your own wording, by the text that it replaces
+# "API Keys" = "AI keys"
+
+# The operators' own pages, at /console (docs/console.md). The first operator: ownkey operator add you@example.com
+# [console]
+# on = true
+# idle_s = 1800                # a visit ends after so many seconds without use,
+# session_s = 43200            # and after so many in any case
+# [console.oidc]               # sign in through your own provider instead; needs connect.public_url
+# issuer = "https://login.example.com"
+# client_id = "ownkey"
+# ops = ["ada@example.com"]    # addresses, or domains ("@example.com"); roles are given here only
+# support = ["@example.com"]
+# origins = []                 # where else the provider answers, such as "https://oauth2.googleapis.com"
+# client_secret_file = "oidc.secret"   # or OWNKEY_OIDC_CLIENT_SECRET
 
 # Who hears of caps, keys and payments. Without a mail server, and without an endpoint, messages are kept as
 # skipped (`ownkey outbox`). Secrets stand in the environment or in a file of their own, never here.
@@ -158,7 +194,11 @@ def write_config_text(preset: str) -> str:
         name="Support desk" if desk else "App builder",
         entry_url=f"https://app.example.com/{page}?open={{flow}}",
     )
-    return head + (_SUPPORT_DESK if desk else _APP_BUILDER) + _TAIL + _origins() + _limits()
+    return head + (_SUPPORT_DESK if desk else _APP_BUILDER) + _tail(preset) + _origins() + _limits()
+
+
+def _tail(preset: str) -> str:
+    return _TAIL.replace("{pages}", ", ".join(f'"{page}"' for page in preset_pages(preset)))
 
 
 def _origins() -> str:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from ownkey.domain.money import AmountError, parse_usd_nusd
+from ownkey.domain.overview import SettingLine
 
 
 class SettingsError(Exception):
@@ -21,12 +22,18 @@ _YEAR_S = 366 * 86_400
 
 
 class Table:
-    """One table of the file. `path` is its dotted name, "" at the top; `file` is for messages only."""
+    """One table of the file. `path` is its dotted name, "" at the top; `file` is for messages only. `own` is what the
+    file itself says, where `values` lie over a preset; `lines` collects what was read, and where from."""
 
-    def __init__(self, file: str, path: str, values: Mapping[str, Any]) -> None:
+    def __init__(
+        self, file: str, path: str, values: Mapping[str, Any], *, own: Mapping[str, Any] | None = None,
+        lines: dict[str, SettingLine] | None = None,
+    ) -> None:
         self.file = file
         self.path = path
+        self.lines = {} if lines is None else lines
         self._values = values
+        self._own = values if own is None else own
         self._asked: list[str] = []
 
     def text(self, key: str, default: str = _MISSING, *, choices: tuple[str, ...] = ()) -> str:
@@ -83,7 +90,8 @@ class Table:
         value = self._take(key, {})
         if not isinstance(value, dict):
             raise self.wrong(key, "a table", value)
-        return Table(self.file, self.name(key), value)
+        own = self._own.get(key)
+        return Table(self.file, self.name(key), value, own=own if isinstance(own, dict) else {}, lines=self.lines)
 
     def tables(self, key: str) -> dict[str, "Table"]:
         """A table of named tables, in the file's order."""
@@ -95,7 +103,11 @@ class Table:
         value = self._take(key, [])
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise self.wrong(key, "a list of tables", value)
-        return [Table(self.file, f"{self.name(key)}[{index}]", item) for index, item in enumerate(value)]
+        mine = key in self._own
+        return [
+            Table(self.file, f"{self.name(key)}[{index}]", item, own=item if mine else {}, lines=self.lines)
+            for index, item in enumerate(value)
+        ]
 
     def names(self) -> list[str]:
         return list(self._values)
@@ -124,7 +136,17 @@ class Table:
         value = self._values.get(key, default)
         if value is _MISSING:
             raise SettingsError(f"{self.file}: {self.name(key)} is missing.")
+        if not isinstance(value, dict) and not (isinstance(value, list) and any(isinstance(v, dict) for v in value)):
+            self._tell(key, value)
         return value
+
+    def _tell(self, key: str, value: Any) -> None:
+        """As a file would say it. No secret is ever written in one."""
+        name = self.name(key)
+        told = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        told = told.lower() if isinstance(value, bool) else told
+        origin = "file" if key in self._own else "preset" if key in self._values else "default"
+        self.lines[name] = SettingLine(name, told, origin)  # type: ignore[arg-type]
 
     def _note(self, key: str) -> None:
         if key not in self._asked:

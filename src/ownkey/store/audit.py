@@ -26,6 +26,10 @@ _SET_HEAD = """
 INSERT INTO audit_head(workspace_id, n, mac) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET n = excluded.n, mac = excluded.mac
 """
+_FROM = """
+SELECT n, at_ms, actor_kind, actor_id, action, target, before, after FROM audit
+WHERE workspace_id = ? AND n > ? ORDER BY n LIMIT ?
+"""
 _LIST = """
 SELECT seq, workspace_id, at_ms, actor_kind, actor_id, action, target, before, after FROM audit
 WHERE workspace_id = ? ORDER BY n DESC LIMIT ?
@@ -53,6 +57,20 @@ def save_audit(
 
 def _text(values: Mapping[str, Any] | None) -> str | None:
     return None if values is None else msgspec.json.encode(dict(values), order="sorted").decode()
+
+
+def load_audit_from(
+    conn: sqlite3.Connection, workspace_id: str, after: int, limit: int
+) -> Sequence[Mapping[str, Any]]:
+    """Rows of a workspace's chain, the oldest first, behind the row `after`."""
+    names = ("n", "at_ms", "actor_kind", "actor_id", "action", "target", "before", "after")
+    return [
+        dict(zip(names, row, strict=True)) | {
+            name: None if value is None else msgspec.json.decode(value)
+            for name, value in (("before", row[6]), ("after", row[7]))
+        }
+        for row in conn.execute(_FROM, (workspace_id, after, limit)).fetchall()
+    ]
 
 
 def load_audit(conn: sqlite3.Connection, workspace_id: str | None, limit: int) -> Sequence[Mapping[str, Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ownkey.domain.activity import Amounts, Day, SumKeys
 from ownkey.domain.errors import StoreError
 
 
@@ -46,17 +47,26 @@ class Connection(sqlite3.Connection):
     """A writer's connection with what only the writer's thread may know.
 
     `periods` remembers each workspace's newest period as (row id, end), `alerted` the alerts that are certainly
-    written: both describe committed rows only, and `forget` drops them whenever a transaction is undone.
+    written: both describe committed rows only, and `forget` drops them whenever a transaction is undone. So are the
+    ids of shapes, shares and conversations, and each workspace's current date (`store.totals`).
+    `totals` is what the open transaction will add to the sums.
     """
 
     boot_id: str = ""
     audit_key: bytes = b""
     periods: dict[str, tuple[int, int]]
     alerted: set[tuple[int, int, int]]
+    shapes: dict[tuple[str | int, ...], int]
+    shares: dict[tuple[str | int, ...], int]
+    conversations: dict[tuple[str | int, ...], int]
+    days: dict[str, Day]
+    totals: dict[SumKeys, Amounts]
 
     def forget(self) -> None:
         self.periods = {}
         self.alerted = set()
+        self.shapes, self.shares, self.conversations, self.days = {}, {}, {}, {}
+        self.totals = {}
 
 
 @contextmanager

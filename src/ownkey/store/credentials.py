@@ -60,6 +60,7 @@ _INCIDENTS = """
 SELECT id, credential_id, provider, cause, signal, opened_at_ms, closed_at_ms FROM incident
 WHERE workspace_id = ? ORDER BY id DESC LIMIT ?
 """
+_ALWAYS_OFF = "UPDATE workspace SET always_use_key = 0 WHERE id = ? AND always_use_key = 1"
 _VERSION_UP = "UPDATE workspace SET settings_version = settings_version + 1 WHERE id = ?"
 
 _KEEPER = Actor("job", "health")
@@ -171,6 +172,17 @@ def _state(credential: Credential | None) -> str:
     return "undecryptable" if credential.undecryptable else str(credential.status)
 
 
+def _turn_off_always(conn: Connection, workspace_id: str, at_ms: int, actor: Actor) -> list[dict[str, Any]]:
+    """With the key that it names: the switch must not outlive it and stop AI. What changed, as a notice tells it."""
+    if not conn.execute(_ALWAYS_OFF, (workspace_id,)).rowcount:
+        return []
+    save_audit(
+        conn, workspace_id, "workspace.changed", workspace_id, {"always_use_key": True}, {"always_use_key": False},
+        at_ms=at_ms, actor=actor,
+    )
+    return [{"what": "always_use_key", "before": True, "after": False}]
+
+
 def _told(credential: Credential | None) -> dict[str, Any] | None:
     """What the audit log may know of a credential."""
     if credential is None:
@@ -229,7 +241,7 @@ class CredentialsPart(Core):
             conn.execute(_CLOSE_INCIDENT, (at_ms, before.workspace_id, before.id)).fetchall()
 
     async def set_credential_status(
-        self, workspace_id: str, provider: str, status: str, *, at_ms: int, actor: Actor
+        self, workspace_id: str, provider: str, status: str, *, at_ms: int, actor: Actor, always_off: bool = False,
     ) -> Credential | None:
         def operation(conn: Connection) -> Credential | None:
             before = _read_one(conn, _ONE, workspace_id, provider)
@@ -237,14 +249,17 @@ class CredentialsPart(Core):
                 return None
             standing = load_standing(conn, workspace_id, at_ms)
             conn.execute(_SET_STATUS, (CredentialStatus(status), workspace_id, provider))
+            switched = _turn_off_always(conn, workspace_id, at_ms, actor) if always_off else []
             conn.execute(_VERSION_UP, (workspace_id,))
             after = _read_one(conn, _ONE, workspace_id, provider)
             save_audit(
                 conn, workspace_id, "credential.status", provider, _told(before), _told(after), at_ms=at_ms,
                 actor=actor,
             )
-            if after is not None and after.status is not before.status:
-                announce_change(conn, workspace_id, standing, [_key_change(before, after)], at_ms, actor)
+            changed = after is not None and after.status is not before.status
+            if changed or switched:
+                told = [_key_change(before, after)] if changed else []
+                announce_change(conn, workspace_id, standing, [*told, *switched], at_ms, actor)
             return after
 
         return await self._write(operation, workspace_id)
@@ -276,7 +291,9 @@ class CredentialsPart(Core):
 
         return await self.writer.submit(operation, then=forget)
 
-    async def delete_credential(self, workspace_id: str, provider: str, *, at_ms: int, actor: Actor) -> bool:
+    async def delete_credential(
+        self, workspace_id: str, provider: str, *, at_ms: int, actor: Actor, always_off: bool = False
+    ) -> bool:
         def operation(conn: Connection) -> bool:
             before = _read_one(conn, _ONE, workspace_id, provider)
             if before is None:
@@ -284,11 +301,12 @@ class CredentialsPart(Core):
             standing = load_standing(conn, workspace_id, at_ms)
             conn.execute(_DELETE, (workspace_id, provider))
             conn.execute(_CLOSE_INCIDENT, (at_ms, workspace_id, before.id)).fetchall()
+            switched = _turn_off_always(conn, workspace_id, at_ms, actor) if always_off else []
             conn.execute(_VERSION_UP, (workspace_id,))
             save_audit(
                 conn, workspace_id, "credential.deleted", provider, _told(before), None, at_ms=at_ms, actor=actor
             )
-            announce_change(conn, workspace_id, standing, [_key_change(before, None)], at_ms, actor)
+            announce_change(conn, workspace_id, standing, [_key_change(before, None), *switched], at_ms, actor)
             return True
 
         deleted = await self._write(operation, workspace_id)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from ownkey.domain.errors import Conflict, NotFound, StoreError
 from ownkey.domain.ledger import LedgerEntry, Posting
 from ownkey.domain.money import MAX_NUSD
-from ownkey.domain.records import Actor, Wallet
+from ownkey.domain.records import Actor, CreditLot, Wallet
 from ownkey.store.addons import retry_owed
 from ownkey.store.audit import save_audit
 from ownkey.store.connection import Connection
@@ -23,6 +23,11 @@ UPDATE wallet SET balance_credits = balance_credits + ? WHERE workspace_id = ?
 RETURNING workspace_id, balance_credits, held_credits, carry_nusd
 """
 _WALLET = "SELECT workspace_id, balance_credits, held_credits, carry_nusd FROM wallet WHERE workspace_id = ?"
+_LOTS = """
+SELECT id, origin, granted_credits, remaining_credits, expires_at_ms, created_at_ms FROM lot
+WHERE workspace_id = ? AND remaining_credits > 0
+ORDER BY expires_at_ms IS NULL, expires_at_ms, created_at_ms, CAST(id AS TEXT)
+"""
 _LEDGER = """
 SELECT e.id, e.idem_key, e.kind, e.hold_id, e.actor, e.at_ms, p.source, p.destination, p.amount_credits
 FROM ledger_entry e JOIN posting p ON p.entry_id = e.id AND p.workspace_id = e.workspace_id
@@ -99,6 +104,10 @@ class CreditsPart(Core):
     async def load_wallet(self, workspace_id: str) -> Wallet:
         found = self._near.execute(_WALLET, (workspace_id,)).fetchone()
         return Wallet(workspace_id, 0, 0, 0) if found is None else Wallet(*found)
+
+    async def load_lots(self, workspace_id: str) -> Sequence[CreditLot]:
+        rows = await self._read(lambda conn: conn.execute(_LOTS, (workspace_id,)).fetchall())
+        return [CreditLot(str(row[0]), *row[1:]) for row in rows]
 
     async def load_ledger(self, workspace_id: str, *, limit: int) -> Sequence[Mapping[str, Any]]:
         """Entries with their postings, newest first."""

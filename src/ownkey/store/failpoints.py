@@ -24,9 +24,19 @@ _STATEMENTS = {
     "in_receipt": "INSERT INTO receipt(",
     "in_outbox": "INSERT INTO outbox(",
     "in_cap": "INSERT INTO cap_version(",
+    "in_order": "INSERT INTO payment_order(",
+    "in_event": "INSERT INTO stripe_event(",
+    "in_payment": "INSERT INTO payment(",
+    "in_loss": "INSERT INTO payment_loss(",
+    "in_addon": "INSERT INTO addon(",
+    "in_wish": "INSERT INTO subscription_wish(",
 }
 # Point → what the transaction held that has just been committed, and that nobody has heard of.
-_COMMITTED = {"after_hold": _STATEMENTS["in_hold"], "after_settle": _STATEMENTS["in_receipt"]}
+_COMMITTED = {
+    "after_hold": _STATEMENTS["in_hold"], "after_settle": _STATEMENTS["in_receipt"],
+    "after_order": _STATEMENTS["in_order"], "after_event": _STATEMENTS["in_event"],
+    "after_wish": _STATEMENTS["in_wish"],
+}
 
 POINTS = (*_STATEMENTS, *_COMMITTED)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from ownkey.domain.ledger import LedgerEntry, Lot, Posting, debt_account, plan_draw
 from ownkey.store.connection import Connection
+from ownkey.store.statement import save_line
 from ownkey.store.wallets import load_wallet, move_balance
 
 _ENTRY = """
@@ -46,6 +47,8 @@ def save_entry(
         ))
         _move_lot(conn, workspace_id, posting.source, -posting.amount_credits)
         _move_lot(conn, workspace_id, posting.destination, posting.amount_credits)
+    assert entry_id is not None
+    save_line(conn, workspace_id, entry_id, entry)
 
 
 def _move_lot(conn: sqlite3.Connection, workspace_id: str, account: str, amount_credits: int) -> None:

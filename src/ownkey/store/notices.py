@@ -24,7 +24,7 @@ SELECT w.entitlement, w.grace_until_ms, w.always_use_key, w.credits_if_key_fails
   w.settings_version, w.credits_if_key_fails_limit,
   (SELECT CASE WHEN c.undecryptable THEN 'undecryptable' ELSE c.status END FROM credential c
    WHERE c.workspace_id = w.id AND c.provider = 'openrouter'),
-  m.credits, coalesce(b.balance_credits, 0), w.paid_until_ms
+  m.credits, coalesce(b.balance_credits, 0), w.paid_until_ms, w.kind = 'platform'
 FROM workspace w LEFT JOIN plan_minimum m ON m.plan = w.plan LEFT JOIN wallet b ON b.workspace_id = w.id
 WHERE w.id = ?
 """
@@ -42,6 +42,12 @@ WHERE entitlement = 'grace' AND status <> 'deleted' AND grace_until_ms IS NOT NU
     'grace:' || workspace.id || ':' || grace_until_ms
       || CASE WHEN grace_until_ms <= ? THEN ':ended:event' ELSE ':ending:event' END)
 ORDER BY grace_until_ms LIMIT ?
+"""
+
+_TOLD = "SELECT 1 FROM outbox WHERE workspace_id = ? AND kind = ? AND created_at_ms = ? LIMIT 1"
+_PAYING = """
+SELECT id FROM workspace
+WHERE plan = ? AND entitlement IN ('active', 'cancelling', 'grace') AND status <> 'deleted' AND kind = 'tenant'
 """
 
 _ENTITLED = frozenset({"included", "active", "cancelling", "grace"})
@@ -63,11 +69,25 @@ def announce(
 
     Rows of one `group` leave in the order in which they were written.
     """
-    text = msgspec.json.encode(payload).decode()
     for channel in ("email", "event"):
-        conn.execute(_INSERT, (
-            workspace_id, f"{key}:{channel}", channel, kind, text, at_ms, at_ms, at_ms, group,
-        ))
+        _queue(conn, workspace_id, key, channel, kind, payload, at_ms, group)
+
+
+def announce_to_host(
+    conn: sqlite3.Connection, workspace_id: str, key: str, kind: str, payload: Mapping[str, Any], at_ms: int
+) -> None:
+    """One event row and no e-mail: what operators have to look at, and nobody in the workspace can mend."""
+    _queue(conn, workspace_id, key, "event", kind, payload, at_ms, "")
+
+
+def _queue(
+    conn: sqlite3.Connection, workspace_id: str, key: str, channel: str, kind: str, payload: Mapping[str, Any],
+    at_ms: int, group: str,
+) -> None:
+    conn.execute(_INSERT, (
+        workspace_id, f"{key}:{channel}", channel, kind, msgspec.json.encode(payload).decode(), at_ms, at_ms, at_ms,
+        group,
+    ))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +104,20 @@ class Standing:
     minimum_credits: int | None
     balance_credits: int
     paid_until_ms: int | None
+    is_platform: bool = False
+
+    @property
+    def minimum_matters(self) -> bool:
+        """Whether calls would go by the workspace's own key, under an add-on, so that a minimum balance can stop
+        them."""
+        return self.entitlement in _PAID and (self.facts.always or self.facts.key == "enabled")
 
     @property
     def minimum_missed(self) -> bool:
         """Whether calls with the workspace's own key are refused for want of credits."""
-        applies = self.entitlement in _PAID and (self.facts.always or self.facts.key == "enabled")
-        return applies and self.minimum_credits is not None and self.balance_credits < self.minimum_credits
+        return (
+            self.minimum_matters and self.minimum_credits is not None and self.balance_credits < self.minimum_credits
+        )
 
 
 def load_standing(conn: sqlite3.Connection, workspace_id: str, at_ms: int) -> Standing | None:
@@ -97,11 +125,12 @@ def load_standing(conn: sqlite3.Connection, workspace_id: str, at_ms: int) -> St
     row = conn.execute(_STANDING, (workspace_id,)).fetchone()
     if row is None:
         return None
-    entitlement, grace, always, if_fails, on_auth, plan, version, limit, key, minimum, balance, paid = row
+    entitlement, grace, always, if_fails, on_auth, plan, version, limit, key, minimum, balance, paid, platform = row
     over = entitlement == "grace" and grace is not None and at_ms >= grace
     return Standing(
         PayerFacts(key or "missing", entitlement in _ENTITLED and not over, bool(always), bool(if_fails)),
         "none" if over else entitlement, grace, on_auth, plan, version, limit, minimum, balance, paid,
+        bool(platform),
     )
 
 
@@ -123,10 +152,11 @@ def announce_change(
     """A key or switch was changed: one notice, which says whether calls have another payer now.
 
     Call it after the change and after the settings version has been counted up: the version names the change. What
-    is deleted is announced by nobody: a workspace that is gone has no members to tell.
+    is deleted is announced by nobody: a workspace that is gone has no members to tell. The platform's own keys are
+    the operators' business: they are in the audit log, and no customer of the host's has changed anything.
     """
     after = load_standing(conn, workspace_id, at_ms)
-    if before is None or after is None:
+    if before is None or after is None or after.is_platform:
         return
     key = f"change:{workspace_id}:{after.version}"
     if changes:
@@ -139,15 +169,37 @@ def announce_change(
         }, at_ms)
     if after.entitlement != before.entitlement:
         _announce_entitlement(conn, workspace_id, key, before, after, at_ms)
-    if after.minimum_missed and not before.minimum_missed:
-        announce(conn, workspace_id, f"{key}:balance_low", Kind.BALANCE_LOW, _balance(workspace_id, after, at_ms),
-                 at_ms, group="balance")
+    announce_minimum(conn, workspace_id, key, before, after, at_ms)
+
+
+def announce_minimum(
+    conn: sqlite3.Connection, workspace_id: str, key: str, before: Standing, after: Standing, at_ms: int
+) -> None:
+    """The minimum balance begins to stop calls, or stops no more, because the rules have changed. Where the balance
+    itself has crossed in the same transaction, that was said already."""
+    if before.minimum_missed == after.minimum_missed or (before.minimum_missed and not after.minimum_matters):
+        return
+    kind = Kind.BALANCE_LOW if after.minimum_missed else Kind.BALANCE_RESTORED
+    if not conn.execute(_TOLD, (workspace_id, kind, at_ms)).fetchone():
+        announce(conn, workspace_id, f"{key}:{kind}", kind, _balance(workspace_id, after, at_ms), at_ms,
+                 group="balance")
+
+
+def load_standings(
+    conn: sqlite3.Connection, plans: Sequence[str], at_ms: int
+) -> dict[str, Standing]:
+    """Of every workspace that pays for the add-on on one of these plans, by id."""
+    found = {
+        workspace_id: load_standing(conn, workspace_id, at_ms)
+        for plan in plans for (workspace_id,) in conn.execute(_PAYING, (plan,)).fetchall()
+    }
+    return {workspace_id: standing for workspace_id, standing in found.items() if standing is not None}
 
 
 def _balance(workspace_id: str, standing: Standing, at_ms: int) -> dict[str, Any]:
     return {
         "workspace_id": workspace_id, "balance_credits": standing.balance_credits,
-        "minimum_credits": standing.minimum_credits, "at": utc_text(at_ms),
+        "minimum_credits": standing.minimum_credits or 0, "at": utc_text(at_ms),
     }
 
 

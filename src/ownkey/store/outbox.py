@@ -16,7 +16,7 @@ from ownkey.domain.workspace import Role
 from ownkey.store.audit import save_audit
 from ownkey.store.connection import Connection
 from ownkey.store.core import Core
-from ownkey.store.notices import announce_grace
+from ownkey.store.notices import announce_grace, announce_minimum, load_standings
 
 _COLUMNS = """
 SELECT id, workspace_id, dedupe_key, channel, kind, payload, state, attempts, next_at_ms, created_at_ms, reason,
@@ -43,6 +43,7 @@ _MEMBERS = """
 SELECT workspace_id, id, email, name, role, muted FROM member WHERE workspace_id = ? AND role IN ('owner', 'admin')
 ORDER BY id
 """
+_MEMBER = "SELECT workspace_id, id, email, name, role, muted FROM member WHERE workspace_id = ? AND id = ?"
 _REACHED = """
 INSERT INTO outbox_recipient(workspace_id, outbox_id, member_id, state, reason, at_ms) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
@@ -124,11 +125,13 @@ class OutboxPart(Core):
             return []
         return await self._write(lambda conn: claim(conn, channel, at_ms, until_ms, limit))
 
-    async def load_told(self, workspace_id: str) -> Sequence[Member]:
-        """Owners and admins, with what they have muted."""
+    async def load_told(self, workspace_id: str, member_id: str | None = None) -> Sequence[Member]:
+        """Owners and admins, with what they have muted; or the one member whom alone it concerns."""
+        found = self._near.execute(_MEMBERS, (workspace_id,)) if member_id is None \
+            else self._near.execute(_MEMBER, (workspace_id, member_id))
         return [
             Member(row[0], row[1], row[2], row[3], Role(row[4]), frozenset(row[5].split()))
-            for row in self._near.execute(_MEMBERS, (workspace_id,)).fetchall()
+            for row in found.fetchall()
         ]
 
     async def save_reached(
@@ -183,12 +186,21 @@ class OutboxPart(Core):
         return await self._write(lambda conn: announce_grace(conn, at_ms, limit))
 
     async def save_minimums(self, minimums: Mapping[str, int]) -> None:
-        """The plans' minimum balances, as configured: written at start, where they have changed."""
+        """The plans' minimum balances, as configured: written at start, where they have changed. A workspace whose
+        calls stop or start again with that is told so once."""
         wanted = sorted((plan, credits) for plan, credits in minimums.items() if credits > 0)
 
         def operation(conn: sqlite3.Connection) -> None:
-            if conn.execute("SELECT plan, credits FROM plan_minimum ORDER BY plan").fetchall() != wanted:
-                conn.execute("DELETE FROM plan_minimum")
-                conn.executemany(_SET_MINIMUM, wanted)
+            kept = conn.execute("SELECT plan, credits FROM plan_minimum ORDER BY plan").fetchall()
+            if kept == wanted:
+                return
+            at_ms = self.clock_ms()
+            changed = sorted({plan for plan, _ in set(kept) ^ set(wanted)})
+            before = load_standings(conn, changed, at_ms)
+            conn.execute("DELETE FROM plan_minimum")
+            conn.executemany(_SET_MINIMUM, wanted)
+            for workspace_id, after in load_standings(conn, changed, at_ms).items():
+                key = f"minimum:{workspace_id}:{after.version}:{after.minimum_credits or 0}:{at_ms}"
+                announce_minimum(conn, workspace_id, key, before[workspace_id], after, at_ms)
 
         await self._write(operation)

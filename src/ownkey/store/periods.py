@@ -150,7 +150,8 @@ def save_alerts(conn: Connection, row: PeriodRow, at_ms: int, *, silent: frozens
         key = (row.id, row.cap_version, threshold)
         if key in conn.alerted:
             continue
-        quiet = threshold in silent
+        # A cap of 0 is no AI: that it is reached is said, and no percentage of nothing.
+        quiet = threshold in silent or (row.cap_nusd == 0 and threshold != 100)
         added = conn.execute(_INSERT_ALERT, (
             row.workspace_id, row.id, row.cap_version, threshold, "silent" if quiet else "due", row.cap_nusd,
             row.spent_nusd, row.paused, at_ms,

@@ -7,32 +7,29 @@ them into decimal strings.
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from ownkey.domain.booking import AttemptEnd, CapFigures
-from ownkey.domain.models import normalize_requested
-from ownkey.domain.product import DIRECT_PROVIDERS
 from ownkey.domain.receipts import Basis, CapView, HoldState, Receipt, weakest_basis
-from ownkey.domain.records import ReceiptFilter, UsageSince, UsageSums
+from ownkey.domain.records import UsageSince, UsageSums
 from ownkey.domain.routing import Funding
 from ownkey.store.connection import Connection
 from ownkey.store.ends import end_hold
 from ownkey.store.notices import utc_text
+from ownkey.store.totals import add_receipt, replace_receipt
 
 _INSERT = """
 INSERT INTO receipt(id, workspace_id, at_ms, task, model, provider, funding, code, conversation, project, generation,
   basis, cost_nusd, charge_credits, interrupted, doc) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT(id) DO UPDATE SET at_ms = excluded.at_ms, task = excluded.task, model = excluded.model,
-  provider = excluded.provider, funding = excluded.funding, code = excluded.code,
-  conversation = excluded.conversation, project = excluded.project, generation = excluded.generation,
-  basis = excluded.basis,
-  cost_nusd = excluded.cost_nusd, charge_credits = excluded.charge_credits, interrupted = excluded.interrupted,
-  doc = excluded.doc
-WHERE receipt.interrupted = 1 AND receipt.workspace_id = excluded.workspace_id
+ON CONFLICT(id) DO NOTHING
+"""
+_TAKE_OVER = """
+UPDATE receipt SET at_ms = ?, task = ?, model = ?, provider = ?, funding = ?, code = ?, conversation = ?, project = ?,
+  generation = ?, basis = ?, cost_nusd = ?, charge_credits = ?, interrupted = ?, doc = ?
+WHERE id = ? AND workspace_id = ? AND interrupted = 1 RETURNING seq
 """
 _CLOSE_CALL = """
 UPDATE hold SET context = NULL
@@ -47,7 +44,7 @@ SELECT h.id, CASE WHEN h.cost_nusd IS NULL AND c.cost_delta_nusd IS NULL THEN NU
 FROM hold h LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
 WHERE h.call_id = ? AND h.workspace_id = ?
 """
-_DOC = "SELECT doc FROM receipt WHERE id = ? AND workspace_id = ?"
+_DOC = "SELECT seq, doc FROM receipt WHERE id = ? AND workspace_id = ?"
 _REWRITE = """
 UPDATE receipt SET doc = ?, cost_nusd = ?, charge_credits = ?, basis = ? WHERE id = ? AND workspace_id = ?
 """
@@ -141,11 +138,23 @@ def flag_overage(conn: Connection, workspace_id: str, hold_id: str, at_ms: int) 
 
 def save_receipt(conn: Connection, receipt: Receipt) -> None:
     """Add a receipt. The one that recovery wrote for an interrupted call gives way to the call's own; no other."""
-    conn.execute(_INSERT, (
-        receipt.id, receipt.workspace_id, receipt.at_ms, receipt.task, receipt.served_model or receipt.requested_model,
-        receipt.provider, receipt.funding, receipt.code, receipt.conversation, receipt.project, _generation(receipt),
-        receipt.basis, receipt.cost_nusd, receipt.charge_credits, 0, _encoder.encode(receipt).decode(),
-    ))
+    _save(conn, receipt, _generation(receipt), 0, _encoder.encode(receipt).decode())
+
+
+def _save(conn: Connection, receipt: Receipt, generation: str | None, interrupted: int, doc: str) -> None:
+    columns = (
+        receipt.at_ms, receipt.task, receipt.served_model or receipt.requested_model, receipt.provider,
+        receipt.funding, receipt.code, receipt.conversation, receipt.project, generation, receipt.basis,
+        receipt.cost_nusd, receipt.charge_credits, interrupted, doc,
+    )
+    added = conn.execute(_INSERT, (receipt.id, receipt.workspace_id, *columns))
+    if added.rowcount:
+        assert added.lastrowid is not None
+        add_receipt(conn, added.lastrowid, receipt)
+        return
+    taken_over = conn.execute(_TAKE_OVER, (*columns, receipt.id, receipt.workspace_id)).fetchone()
+    if taken_over is not None:
+        replace_receipt(conn, taken_over[0], receipt)
 
 
 def _generation(receipt: Receipt) -> str | None:
@@ -157,11 +166,12 @@ def _generation(receipt: Receipt) -> str | None:
 
 def save_interrupted(conn: Connection, workspace_id: str, doc: dict[str, Any]) -> None:
     """The receipt of a call whose process died, from the context of its first hold."""
-    conn.execute(_INSERT, (
-        doc["id"], workspace_id, doc["at_ms"], doc["task"], doc["served_model"] or doc["requested_model"],
-        doc["provider"], doc["funding"], doc["code"], doc["conversation"], doc["project"], None, doc["basis"],
-        doc["cost_nusd"], doc["charge_credits"], 1, _encoder.encode(doc).decode(),
-    ))
+    assert doc["workspace_id"] == workspace_id
+    _save(conn, _read(doc), None, 1, _encoder.encode(doc).decode())
+
+
+def _read(doc: dict[str, Any]) -> Receipt:
+    return msgspec.convert(doc, Receipt, strict=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +193,7 @@ def amend_receipt(
     found = conn.execute(_DOC, (call_id, workspace_id)).fetchone()
     if found is None:
         return
-    doc = msgspec.json.decode(found[0])
+    doc = msgspec.json.decode(found[1])
     rows = conn.execute(_CALL_HOLDS, (call_id, workspace_id)).fetchall()
     costs = {row[0]: row[1] for row in rows}
     for attempt in doc["attempts"]:
@@ -201,6 +211,7 @@ def amend_receipt(
     conn.execute(_REWRITE, (
         _encoder.encode(doc).decode(), doc["cost_nusd"], doc["charge_credits"], doc["basis"], call_id, workspace_id,
     ))
+    replace_receipt(conn, found[0], _read(doc))
 
 
 def _amend_attempt(attempt: dict[str, Any], booked_nusd: int | None, amendment: Amendment) -> None:
@@ -231,87 +242,9 @@ FROM (
     AND (:projects IS NULL OR project IN (SELECT value FROM json_each(:projects)))
 ) GROUP BY carrier
 """
-_LIST = """
-SELECT doc FROM receipt
-WHERE workspace_id = :workspace
-  AND (:since IS NULL OR at_ms >= :since) AND (:until IS NULL OR at_ms < :until)
-  AND (:before IS NULL
-    OR (at_ms, id) < (SELECT at_ms, id FROM receipt WHERE id = :before AND workspace_id = :workspace))
-  AND (:task IS NULL OR task = :task)
-  AND (:provider IS NULL OR provider = :provider) AND (:funding IS NULL OR funding = :funding)
-  AND (:code IS NULL OR code = :code)
-  AND (:refused IS NULL OR (code IS NOT NULL) = :refused)
-  AND (:conversation IS NULL OR conversation = :conversation) AND (:project IS NULL OR project = :project)
-ORDER BY at_ms DESC, id DESC LIMIT :limit
-"""
-# Asked for or called, under whatever name: only a filter by model pays for looking into the documents.
-_LIST_OF_MODEL = _LIST.replace("ORDER BY", """
-  AND (model_slug(model) = :model OR model_slug(doc ->> '$.requested_model') = :model
-    OR EXISTS (SELECT 1 FROM json_each(doc, '$.attempts') WHERE model_slug(value ->> '$.model') = :model))
-ORDER BY""")
-_BY_COLUMN = """
-SELECT {column}, count(*), coalesce(sum(cost_nusd), 0), sum(charge_credits), sum(cost_nusd IS NULL)
-FROM receipt WHERE workspace_id = ? AND at_ms >= ? AND at_ms < ? GROUP BY 1 ORDER BY 3 DESC, 2 DESC
-"""
-# A call's cost belongs to the attempts that caused it: a failover has spent at two providers.
-_BY_ATTEMPT = """
-SELECT a.value ->> '$.{field}', count(DISTINCT r.seq), coalesce(sum(a.value ->> '$.cost_nusd'), 0),
-  sum(CASE WHEN a.key = json_array_length(r.doc, '$.attempts') - 1 THEN r.charge_credits ELSE 0 END),
-  sum(a.value ->> '$.cost_nusd' IS NULL)
-FROM receipt r, json_each(r.doc, '$.attempts') a
-WHERE r.workspace_id = ? AND r.at_ms >= ? AND r.at_ms < ? GROUP BY 1 ORDER BY 3 DESC, 2 DESC
-"""
-_SPEND = {
-    "task": _BY_COLUMN.replace("{column}", "task"),
-    "conversation": _BY_COLUMN.replace("{column}", "conversation"),
-    "project": _BY_COLUMN.replace("{column}", "project"),
-    "day": _BY_COLUMN.replace("{column}", "strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch')"),
-    "model": _BY_ATTEMPT.replace("{field}", "model"),
-    "provider": _BY_ATTEMPT.replace("{field}", "provider"),
-    "basis": _BY_ATTEMPT.replace("{field}", "basis"),
-}
-GROUPINGS = frozenset(_SPEND)
-
-
 def load_receipt(conn: sqlite3.Connection, workspace_id: str | None, receipt_id: str) -> Mapping[str, Any] | None:
     found = conn.execute(_ONE, {"id": receipt_id, "workspace": workspace_id}).fetchone()
     return None if found is None else msgspec.json.decode(found[0])
-
-
-def load_receipts(conn: sqlite3.Connection, workspace_id: str, query: ReceiptFilter) -> Sequence[Mapping[str, Any]]:
-    statement = _LIST
-    if query.model is not None:
-        statement = _LIST_OF_MODEL
-        conn.create_function("model_slug", 1, _model_slug, deterministic=True)
-    rows = conn.execute(statement, {
-        "workspace": workspace_id, "since": query.since_ms, "until": query.until_ms, "before": query.before,
-        "task": query.task, "model": _model_slug(query.model), "provider": query.provider, "funding": query.funding,
-        "code": query.code, "refused": query.refused, "conversation": query.conversation, "project": query.project,
-        "limit": max(0, min(query.limit, 1_000)),
-    })
-    return [msgspec.json.decode(row[0]) for row in rows]
-
-
-@lru_cache(maxsize=4_096)
-def _model_slug(name: str | None) -> str | None:
-    """One name for what people and providers call by several: slug, native id, dated snapshot, in any case."""
-    if name is None:
-        return None
-    plain = name.strip().lower()
-    author, slash, bare = plain.partition("/")
-    # OpenRouter dates a maker's own id: `openai/gpt-4.1-mini-2025-04-14` is what the maker calls it behind its name.
-    native = normalize_requested(bare) if slash and author in DIRECT_PROVIDERS else None
-    return native or normalize_requested(plain) or plain
-
-
-def load_spend(
-    conn: sqlite3.Connection, workspace_id: str, since_ms: int, until_ms: int, by: str
-) -> Sequence[Mapping[str, Any]]:
-    rows = conn.execute(_SPEND[by], (workspace_id, since_ms, until_ms)).fetchall()
-    return [
-        {by: row[0], "calls": row[1], "cost_nusd": row[2], "charge_credits": row[3], "unknown_cost_calls": row[4]}
-        for row in rows
-    ]
 
 
 def load_generation(conn: sqlite3.Connection, workspace_id: str, ident: str) -> Mapping[str, Any] | None:

@@ -4,11 +4,12 @@ from typing import Any
 
 import msgspec
 
-from ownkey.domain.receipts import Basis
+from ownkey.domain.receipts import PROCESS_STOPPED, Basis
 from ownkey.domain.refusals import Code
 from ownkey.store.connection import Connection
 from ownkey.store.ends import expire_hold
 from ownkey.store.receipt_rows import funding_of, save_interrupted
+from ownkey.store.totals import settle_totals
 
 _OPEN_CALLS = """
 SELECT workspace_id, call_id, max(CASE WHEN attempt = 1 THEN context END), min(created_at_ms) FROM hold
@@ -31,8 +32,6 @@ WHERE id = ? AND workspace_id = ? AND state = 'held'
 _FOREVER = 2**62
 _BATCH = 500
 
-MESSAGE = "The process stopped in the middle of this call."
-
 
 def recover(conn: Connection, at_ms: int) -> int:
     """At start: whatever is open belongs to a dead process, since this one has just taken the lock."""
@@ -40,6 +39,7 @@ def recover(conn: Connection, at_ms: int) -> int:
     while True:
         conn.execute("BEGIN IMMEDIATE")
         done = expire_calls(conn, at_ms, expired_by_ms=_FOREVER)
+        settle_totals(conn)
         conn.execute("COMMIT")
         calls += done
         if done < _BATCH:
@@ -81,7 +81,7 @@ def _interrupted(
         "stream": bool(known.get("stream", False)), "project": known.get("project"),
         "conversation": known.get("conversation"), "member": known.get("member"), "row": known.get("row"),
         "funding": funding_of([hold[2] for hold in holds]), "route": known.get("route"),
-        "provider": known.get("provider"), "status": 503, "code": Code.PROVIDER_UNAVAILABLE, "message": MESSAGE,
+        "provider": known.get("provider"), "status": 503, "code": Code.PROVIDER_UNAVAILABLE, "message": PROCESS_STOPPED,
         "attempts": [_attempt(hold, known, started, at_ms) for hold in holds], "skips": [], "usage": None,
         "cost_nusd": None if None in costs else sum(costs),
         "basis": Basis.UNKNOWN if None in costs else Basis.ESTIMATED,
@@ -101,7 +101,7 @@ def _attempt(hold: tuple[Any, ...], known: dict[str, Any], started: int, at_ms: 
         "credential_label": "", "credential_hint": "", "hold_id": hold_id, "bound_nusd": bound, "state": state,
         "basis": basis, "cost_nusd": cost, "usage": None, "status": None,
         "failure": "network" if expired else None, "signal": "process stopped" if expired else "",
-        "message": MESSAGE if expired else "", "request_id": None, "started_ms": max(0, created - started),
+        "message": PROCESS_STOPPED if expired else "", "request_id": None, "started_ms": max(0, created - started),
         "first_content_ms": None, "ended_ms": max(0, (ended or at_ms) - started), "maybe_billed": bool(maybe_billed),
         "output_limit": None, "shrunk": False, "dropped": [],
     }

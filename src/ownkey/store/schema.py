@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ownkey.domain.errors import StoreError
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0010", "0020")
+REVISIONS = ("0001", "0002", "0003", "0004", "0010", "0020", "0030", "0031", "0032", "0033", "0034")
 HEAD = REVISIONS[-1]
 
 

@@ -13,23 +13,33 @@ from pathlib import Path
 from typing import Any, Self
 
 from ownkey.domain.errors import Unavailable
-from ownkey.domain.records import Finding, ReceiptFilter, UsageSince, UsageSums
+from ownkey.domain.records import Finding, UsageSince, UsageSums
 from ownkey.store import receipt_rows
 from ownkey.store.answers import AnswersPart
 from ownkey.store.books import BooksPart
+from ownkey.store.call_facts import CallFactsPart
 from ownkey.store.caps import CapsPart
 from ownkey.store.connection import Connection, Lock, create_file, open_reader, open_writer
 from ownkey.store.connects import ConnectsPart
 from ownkey.store.credentials import CredentialsPart
 from ownkey.store.credits import CreditsPart
+from ownkey.store.figures import FigureReaders, FiguresPart
+from ownkey.store.key_past import KeyPastPart
+from ownkey.store.key_readings import KeyReadingsPart
 from ownkey.store.late_costs import LateCostsPart
+from ownkey.store.operator_sessions import OperatorSessionsPart
+from ownkey.store.operators import OperatorsPart
 from ownkey.store.outbox import OutboxPart, release_leases
+from ownkey.store.overview import OverviewPart
 from ownkey.store.payments import PaymentsPart
+from ownkey.store.portal_sessions import PortalSessionsPart
 from ownkey.store.prices import PricesPart, read_newest
 from ownkey.store.recovery import recover
 from ownkey.store.schema import migrate
 from ownkey.store.tokens import TokensPart
+from ownkey.store.totals import fill_in
 from ownkey.store.verify import verify
+from ownkey.store.work import WorkPart
 from ownkey.store.workspaces import WorkspacesPart
 from ownkey.store.writer import Writer
 
@@ -42,8 +52,9 @@ _PROBE = "UPDATE instance SET created_at_ms = created_at_ms WHERE only_row = 1"
 
 
 class SQLiteStore(
-    BooksPart, WorkspacesPart, TokensPart, CredentialsPart, CapsPart, CreditsPart, PricesPart, AnswersPart,
-    ConnectsPart, LateCostsPart, OutboxPart, PaymentsPart,
+    OverviewPart, BooksPart, WorkspacesPart, TokensPart, CredentialsPart, CapsPart, CreditsPart, PricesPart,
+    AnswersPart, ConnectsPart, CallFactsPart, KeyPastPart, KeyReadingsPart, LateCostsPart, OperatorSessionsPart,
+    OperatorsPart, OutboxPart, PaymentsPart, FiguresPart, WorkPart, PortalSessionsPart,
 ):
     """Satisfies every port of `gateway.ports` and `control.ports` that speaks of memory."""
 
@@ -72,6 +83,7 @@ class SQLiteStore(
             migrate(conn)
             if watch is not None:
                 conn.set_trace_callback(watch)
+            fill_in(conn)
             instance_id = _ensure_instance(conn, clock_ms())
             recovered = recover(conn, clock_ms())
             release_leases(conn, clock_ms())
@@ -89,6 +101,8 @@ class SQLiteStore(
         store._lock = lock
         store._writing = conn
         store._early_usage = {}
+        store._figures = FigureReaders(path)
+        store._boot_id = boot_id
         store.recovered_calls = recovered
         return store
 
@@ -100,6 +114,7 @@ class SQLiteStore(
         await asyncio.to_thread(self.writer.close)
         self._rooms.wake_all()
         await asyncio.to_thread(self._far_thread.shutdown)
+        await asyncio.to_thread(self._figures.close)
         for connection in (self._near, self._far, self._writing):
             connection.close()
         self._lock.release()
@@ -145,17 +160,6 @@ class SQLiteStore(
             carrier: replace(late.get(carrier, none), total=late.get(carrier, none).total + old.total)
             for carrier in {*kept[1], *late} for old in (kept[1].get(carrier, none),)
         }
-
-    async def load_receipts(self, workspace_id: str, query: ReceiptFilter) -> Sequence[Mapping[str, Any]]:
-        return await self._read(lambda conn: receipt_rows.load_receipts(conn, workspace_id, query))
-
-    async def load_spend(
-        self, workspace_id: str, *, since_ms: int, until_ms: int, by: str
-    ) -> Sequence[Mapping[str, Any]]:
-        """Raises ValueError for a grouping that does not exist."""
-        if by not in receipt_rows.GROUPINGS:
-            raise ValueError(f"spend is summed by {', '.join(sorted(receipt_rows.GROUPINGS))}")
-        return await self._read(lambda conn: receipt_rows.load_spend(conn, workspace_id, since_ms, until_ms, by))
 
     async def verify(self, at_ms: int) -> Sequence[Finding]:
         """Recompute every counter from rows and check every invariant, on one snapshot; empty: clean."""

@@ -21,7 +21,8 @@ INSERT INTO access_token(id, workspace_id, digest, kind, label, last4, scopes, t
 """
 _TAKEN = "SELECT 1 FROM access_token WHERE digest = ? OR id = ?"
 _LIST = """
-SELECT id, kind, workspace_id, label, last4, scopes, created_at_ms, expires_at_ms, revoked_at_ms, tasks, projects
+SELECT id, kind, workspace_id, label, last4, scopes, created_at_ms, expires_at_ms, revoked_at_ms, tasks, projects,
+  last_used_ms
 FROM access_token WHERE workspace_id = ? ORDER BY created_at_ms, id
 """
 _REVOKE = """
@@ -31,6 +32,7 @@ _PRINCIPAL = """
 SELECT id, kind, workspace_id, scopes, label, tasks, projects, expires_at_ms FROM access_token
 WHERE digest = ? AND revoked_at_ms IS NULL
 """
+_USED = "UPDATE access_token SET last_used_ms = ? WHERE id = ? AND workspace_id = ?"
 
 
 def _pack(names: frozenset[str]) -> str:
@@ -66,7 +68,7 @@ class TokensPart(Core):
         return [
             TokenRow(
                 row[0], TokenKind(row[1]), row[2] or None, row[3], row[4], _unpack(row[5]), row[6], row[7], row[8],
-                _unpack(row[9]), _unpack(row[10]),
+                _unpack(row[9]), _unpack(row[10]), row[11],
             )
             for row in rows
         ]
@@ -98,6 +100,15 @@ class TokensPart(Core):
             if len(self._principals) >= _CACHE_LIMIT:
                 self._principals.clear()
             self._principals[token_digest] = (principal, now)
-        if principal.expires_at_ms is not None and principal.expires_at_ms <= now:
-            return None
-        return principal
+            if not _is_over(principal, now):
+                self._note_use(principal, now)
+        return None if _is_over(principal, now) else principal
+
+    def _note_use(self, principal: Principal, now_ms: int) -> None:
+        """Queued: nobody waits for it, and it is written as rarely as the token is looked up."""
+        used = (now_ms, principal.token_id, principal.workspace_id or DEPLOYMENT)
+        self.writer.submit_quietly(lambda conn: conn.execute(_USED, used).rowcount)
+
+
+def _is_over(principal: Principal, now_ms: int) -> bool:
+    return principal.expires_at_ms is not None and principal.expires_at_ms <= now_ms

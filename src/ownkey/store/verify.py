@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from ownkey.domain.records import Finding
 from ownkey.store.audit import compute_mac
 from ownkey.store.connection import snapshot
+from ownkey.store.verify_figures import check_figures, check_statement
 
 Check = Callable[[sqlite3.Connection, int], Iterator[Finding]]
 
@@ -236,6 +237,18 @@ SELECT workspace_id, sum(CASE WHEN destination LIKE 'debt:%' THEN amount_credits
 FROM posting WHERE destination LIKE 'debt:%' OR source LIKE 'debt:%' GROUP BY workspace_id
 HAVING sum(CASE WHEN destination LIKE 'debt:%' THEN amount_credits ELSE -amount_credits END) > 0
 """
+# A drift that nobody has accepted yet; and each reading beside the one before it in its series.
+_KEY_DRIFT = """
+SELECT workspace_id, id, off_nusd FROM key_reading WHERE verdict = 'drift' AND accepted_at_ms IS NULL
+"""
+_READINGS = """
+SELECT workspace_id, id, grown_nusd, grown FROM (
+  SELECT workspace_id, id, grown_nusd, since_ms, start, usage_nusd + byok_nusd
+      - lag(usage_nusd + byok_nusd) OVER (PARTITION BY workspace_id, credential_id ORDER BY id) AS grown,
+    lag(asked_ms) OVER (PARTITION BY workspace_id, credential_id ORDER BY id) AS before
+  FROM key_reading)
+WHERE start IS NULL AND (grown IS NOT grown_nusd OR before IS NOT since_ms)
+"""
 _AUDIT = """
 SELECT workspace_id, n, at_ms, actor_kind, actor_id, action, target, before, after, prev, mac FROM audit
 ORDER BY workspace_id, n
@@ -249,6 +262,11 @@ def verify(conn: sqlite3.Connection, at_ms: int, audit_key: bytes) -> list[Findi
         findings = [finding for check in _CHECKS for finding in check(conn, at_ms)]
         findings.extend(_check_audit(conn, audit_key))
     return findings
+
+
+def check_chains(conn: sqlite3.Connection, audit_key: bytes) -> list[Finding]:
+    """The audit chains alone, on the caller's snapshot."""
+    return list(_check_audit(conn, audit_key))
 
 
 def _check_periods(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
@@ -357,6 +375,15 @@ def _check_payments(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
         yield Finding("debt", workspace, (), f"repaid {debt} more than was owed")
 
 
+def _check_readings(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
+    for workspace, reading, off in conn.execute(_KEY_DRIFT):
+        yield Finding(
+            "key.drift", workspace, (str(reading),), f"{off} nano-USD are booked that OpenRouter's figure lacks"
+        )
+    for workspace, reading, grown, expected in conn.execute(_READINGS):
+        yield Finding("key.reading", workspace, (str(reading),), f"grown by {grown}, by the readings {expected}")
+
+
 def _check_audit(conn: sqlite3.Connection, key: bytes) -> Iterator[Finding]:
     """Each chain from its first row to its head."""
     ends: dict[str, tuple[int, bytes]] = {}
@@ -377,5 +404,5 @@ EXPIRY_GRACE_MS = 60_000
 
 _CHECKS: tuple[Check, ...] = (
     _check_periods, _check_alerts, _check_wallets, _check_ledger, _check_holds, _check_receipts,
-    _check_payments,
+    _check_payments, _check_readings, check_figures, check_statement,
 )

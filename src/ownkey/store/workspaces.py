@@ -10,6 +10,7 @@ import msgspec
 from ownkey.domain.billing import PlanTerms
 from ownkey.domain.caps import parse_timezone
 from ownkey.domain.errors import Conflict, StoreError
+from ownkey.domain.portal import EndReason
 from ownkey.domain.records import Actor, Member
 from ownkey.domain.workspace import EntitlementState, Role, WorkspaceState, WrappedDek
 from ownkey.store.addons import arrive_at_plan
@@ -18,6 +19,7 @@ from ownkey.store.connection import Connection, snapshot
 from ownkey.store.core import Core
 from ownkey.store.credentials import read_credentials
 from ownkey.store.notices import announce_change, load_standing
+from ownkey.store.portal_ends import end_member_sessions, end_workspace_sessions
 
 _SELECT = """
 SELECT w.id, w.name, w.external_id, w.plan, w.status, w.timezone, w.entitlement, w.always_use_key,
@@ -117,6 +119,26 @@ def read_workspace(conn: sqlite3.Connection, ident: str) -> WorkspaceState | Non
 def touch(conn: Connection, workspace_id: str) -> None:
     """Every change of settings counts."""
     conn.execute(_VERSION_UP, (workspace_id,))
+
+
+def put_member(conn: Connection, member: Member, *, at_ms: int, actor: Actor) -> Member:
+    """Add or change a member; visits to the pages in another role end with the change."""
+    before = conn.execute(_MEMBER, (member.workspace_id, member.member_id)).fetchone()
+    conn.execute(_SAVE_MEMBER, {
+        "workspace": member.workspace_id, "id": member.member_id, "email": member.email, "name": member.name,
+        "role": member.role, "muted": None if member.muted is None else " ".join(sorted(member.muted)),
+    })
+    role, muted = conn.execute(_MEMBER, (member.workspace_id, member.member_id)).fetchone()
+    save_audit(
+        conn, member.workspace_id, "member.saved", member.member_id,
+        None if before is None else {"role": before[0], "muted": before[1]}, {"role": role, "muted": muted},
+        at_ms=at_ms, actor=actor,
+    )
+    if before is not None and before[0] != role:
+        end_member_sessions(
+            conn, member.workspace_id, member.member_id, EndReason.ROLE_CHANGED, at_ms=at_ms, actor=actor
+        )
+    return replace(member, muted=frozenset(muted.split()))
 
 
 class WorkspacesPart(Core):
@@ -235,6 +257,7 @@ class WorkspacesPart(Core):
             conn.execute(_DELETE_CONNECTS, (workspace_id,))
             conn.execute(_REVOKE_ALL, (at_ms, workspace_id))
             conn.execute(_CLOSE_INCIDENTS, (at_ms, workspace_id))
+            end_workspace_sessions(conn, workspace_id, EndReason.WORKSPACE_DELETED, at_ms=at_ms, actor=actor)
             conn.execute(_DELETE, (workspace_id,))
             save_audit(conn, workspace_id, "workspace.deleted", workspace_id, None, None, at_ms=at_ms, actor=actor)
             return True
@@ -262,21 +285,7 @@ class WorkspacesPart(Core):
         await self._write(operation, workspace_id)
 
     async def save_member(self, member: Member, *, at_ms: int, actor: Actor) -> Member:
-        def operation(conn: Connection) -> Member:
-            before = conn.execute(_MEMBER, (member.workspace_id, member.member_id)).fetchone()
-            conn.execute(_SAVE_MEMBER, {
-                "workspace": member.workspace_id, "id": member.member_id, "email": member.email, "name": member.name,
-                "role": member.role, "muted": None if member.muted is None else " ".join(sorted(member.muted)),
-            })
-            role, muted = conn.execute(_MEMBER, (member.workspace_id, member.member_id)).fetchone()
-            save_audit(
-                conn, member.workspace_id, "member.saved", member.member_id,
-                None if before is None else {"role": before[0], "muted": before[1]}, {"role": role, "muted": muted},
-                at_ms=at_ms, actor=actor,
-            )
-            return replace(member, muted=frozenset(muted.split()))
-
-        return await self._write(operation, member.workspace_id)
+        return await self._write(lambda conn: put_member(conn, member, at_ms=at_ms, actor=actor), member.workspace_id)
 
     async def load_members(self, workspace_id: str) -> Sequence[Member]:
         rows = self._near.execute(_MEMBERS, (workspace_id,)).fetchall()
@@ -287,6 +296,9 @@ class WorkspacesPart(Core):
             if conn.execute(_DELETE_MEMBER, (workspace_id, member_id)).rowcount == 0:
                 return False
             save_audit(conn, workspace_id, "member.removed", member_id, None, None, at_ms=at_ms, actor=actor)
+            end_member_sessions(
+                conn, workspace_id, member_id, EndReason.MEMBER_REMOVED, at_ms=at_ms, actor=actor
+            )
             return True
 
         return await self._write(operation, workspace_id)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from ownkey.domain.errors import StoreError, Unavailable
 from ownkey.store.connection import Connection
+from ownkey.store.totals import settle_totals
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
@@ -169,6 +170,7 @@ class Writer:
         conn.execute("BEGIN IMMEDIATE")
         for item in batch:
             item.result = item.operation(conn)
+        settle_totals(conn)
         conn.execute("COMMIT")
 
     def _commit_alone(self, item: _Waiting) -> None:

@@ -77,6 +77,11 @@ class Vault:
         # Keyed by the workspace and the whole wrapped value: a changed byte or a foreign workspace misses.
         self._unwrapped = lru_cache(maxsize=cached_deks)(self._unwrap)
 
+    @property
+    def primary_kek_id(self) -> str:
+        """Which master key wraps new data keys."""
+        return self._keyset.primary_id
+
     def new_dek(self, workspace_id: str) -> WrappedDek:
         """A new random data key, wrapped by the primary master key."""
         return self._wrap(workspace_id, f"dek_{secrets.token_hex(8)}", _Dek(os.urandom(_KEY_BYTES)))

@@ -1,0 +1,1 @@
+"""The operators' pages: every workspace to look at, the deployment to run, and never a credential."""

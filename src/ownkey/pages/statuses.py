@@ -1,0 +1,48 @@
+"""The HTTP status of every problem, for the doors of people and of machines alike."""
+
+from collections.abc import Mapping
+
+from ownkey.control.problems import ProblemCode
+
+PROBLEM_STATUSES: Mapping[ProblemCode, int] = {
+    ProblemCode.NOT_FOUND: 404,
+    ProblemCode.METHOD_NOT_ALLOWED: 405,
+    ProblemCode.CONFLICT: 409,
+    ProblemCode.INVALID: 400,
+    ProblemCode.UNKNOWN_PROVIDER: 404,
+    ProblemCode.ACKNOWLEDGEMENT_REQUIRED: 409,
+    ProblemCode.CREDENTIAL_MALFORMED: 422,
+    ProblemCode.CREDENTIAL_WRONG_KIND: 422,
+    ProblemCode.CREDENTIAL_NOT_ACCEPTED: 422,
+    ProblemCode.CREDENTIAL_UNREACHABLE: 422,
+    ProblemCode.CONNECT_UNKNOWN: 404,
+    ProblemCode.CONNECT_USED: 409,
+    ProblemCode.CONNECT_EXPIRED: 410,
+    ProblemCode.CONNECT_CANCELLED: 422,
+    ProblemCode.CONNECT_REFUSED: 422,
+    ProblemCode.CONNECT_UNREACHABLE: 422,
+    ProblemCode.LINK_UNKNOWN: 404,
+    ProblemCode.LINK_USED: 409,
+    ProblemCode.LINK_EXPIRED: 410,
+    ProblemCode.LINK_WRONG_MODE: 409,
+    ProblemCode.SESSION_ENDED: 401,
+    ProblemCode.FOREIGN_REQUEST: 403,
+    ProblemCode.SIGN_IN_REFUSED: 401,
+    ProblemCode.SIGN_IN_EXPIRED: 401,
+    ProblemCode.SIGN_IN_LOCKED: 429,
+    ProblemCode.SIGN_IN_BUSY: 503,
+    ProblemCode.REAUTHENTICATION_REQUIRED: 403,
+    ProblemCode.ROLE_REQUIRED: 403,
+    ProblemCode.OIDC_REFUSED: 403,
+    ProblemCode.OIDC_UNREACHABLE: 503,
+    ProblemCode.ADDON_EXISTS: 409,
+    ProblemCode.NOT_ENOUGH_CREDITS: 402,
+    ProblemCode.BILLING_OFF: 409,
+    ProblemCode.BILLING_REFUSED: 502,
+    ProblemCode.BILLING_UNREACHABLE: 503,
+    ProblemCode.TOO_MANY_ROWS: 409,
+    ProblemCode.TOO_MANY_TESTS: 429,
+    ProblemCode.IDEMPOTENCY_MISMATCH: 422,
+    ProblemCode.IDEMPOTENCY_IN_PROGRESS: 409,
+    ProblemCode.STORE_UNAVAILABLE: 503,
+}

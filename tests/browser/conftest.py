@@ -1,0 +1,46 @@
+"""A browser a test process, and a world a preset; each test has a context of its own that is watched to its end."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+from tests.browser.chromium import chromium
+from tests.browser.portal_world import PortalWorld, Visitor, portal_world, visiting
+
+Visiting = Callable[..., AbstractContextManager[Visitor]]
+
+WHOLE = os.environ.get("OWNKEY_MATRIX") == "whole"
+"""`make browser`: every state at every width in every theme. Otherwise a part that fits into `make test`."""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def desk_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PortalWorld]:
+    """A support desk."""
+    with portal_world(tmp_path_factory.mktemp("desk_pages"), "support-desk") as world:
+        yield world
+
+
+@pytest.fixture(scope="session")
+def builder_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PortalWorld]:
+    """An app builder."""
+    with portal_world(tmp_path_factory.mktemp("builder_pages"), "app-builder") as world:
+        yield world
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Visiting:
+    """`with visit(world, width=375, scheme="dark") as visitor:`; see `portal_world.visiting`."""
+
+    def start(world: PortalWorld, **options: Any) -> AbstractContextManager[Visitor]:
+        return visiting(browser, world, **options)
+
+    return start

@@ -1,0 +1,1 @@
+"""Builds the browser assets that come from npm; `python -m tools.assets`."""

@@ -1,0 +1,1 @@
+"""How fast the portal's figures are with a million receipts in one workspace."""

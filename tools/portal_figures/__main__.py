@@ -1,0 +1,66 @@
+"""`python -m tools.portal_figures`: fills a database with a million receipts in one workspace, and times each query.
+
+`--database` names a file to keep: the second run takes it as it is. Figures move with the machine; the contract is
+150 ms at the 95th percentile.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+from tools.portal_figures.fill import WORKSPACE, open_filled
+from tools.portal_figures.measure import Bench, Row
+
+MOST_MS = 150.0
+SHOWN = 12
+
+
+async def run(options: argparse.Namespace, path: Path) -> int:
+    begun = time.perf_counter()
+    store = await open_filled(path, options.receipts, options.days, options.projects, options.seed)
+    print(f"{options.receipts:,} receipts in {time.perf_counter() - begun:.0f} s, {path.stat().st_size >> 20} MB")
+    workspace = await store.load_workspace(WORKSPACE)
+    assert workspace is not None
+    bench = Bench(store, workspace, options.rounds)
+    slow = 0
+    for name, (title, measure) in {
+        "pages": ("Activity, pages", bench.pages), "traces": ("Activity, by trace", bench.traces),
+        "around": ("Activity, around", bench.around), "spend": ("Spend", bench.spend),
+    }.items():
+        if options.only in (None, name):
+            slow += show(title, await measure())
+    await store.close()
+    return 1 if slow else 0
+
+
+def show(title: str, rows: list[Row]) -> int:
+    """The slowest rows of a group, and how many pass the limit."""
+    slow = [row for row in rows if row.p95_ms > MOST_MS]
+    worst = sorted(rows, key=lambda row: -row.p95_ms)[:SHOWN]
+    print(f"\n{title}: {len(rows)} queries, {len(slow)} over {MOST_MS:.0f} ms at p95; the slowest:")
+    print(f"  {'p50 ms':>8} {'p95 ms':>8} {'most':>8} {'cpu':>8}  query")
+    for row in worst:
+        print(f"  {row.p50_ms:8.1f} {row.p95_ms:8.1f} {row.most_ms:8.1f} {row.cpu_ms:8.1f}  {row.name}")
+    return len(slow)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.portal_figures")
+    parser.add_argument("--receipts", type=int, default=1_000_000)
+    parser.add_argument("--days", type=int, default=92)
+    parser.add_argument("--projects", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=("pages", "traces", "around", "spend"))
+    parser.add_argument("--database", type=Path, help="a file to keep, or to take as it is")
+    options = parser.parse_args()
+    if options.database is not None:
+        raise SystemExit(asyncio.run(run(options, options.database)))
+    with tempfile.TemporaryDirectory(prefix="ownkey-figures-") as folder:
+        raise SystemExit(asyncio.run(run(options, Path(folder) / "figures.db")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Collects the texts that the portal's pages say, and writes them where `[portal.words]` is checked against.
+
+A text is what a template passes to `_` or `plural`, or a literal of the portal's own modules that reads like one.
+"""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import msgspec
+
+from ownkey.pages.site import Site
+from ownkey.pages.words import FIXED, TEXTS, Words
+
+ROOT = Path(__file__).resolve().parents[2] / "src" / "ownkey"
+_READS = re.compile(r"[A-Z][a-z]|[a-z]+ [a-z]")
+_IS_CODE = re.compile(r"/|^[a-z_.-]+$|^[A-Z_]+$|\.html\b|<|;")
+
+
+def collect() -> tuple[str, ...]:
+    """Every text once, in the order of the alphabet, without the labels that cannot be changed."""
+    found = set(Site(Words()).texts("portal/", "parts.html"))
+    for path in sorted((ROOT / "portal").glob("*.py")):
+        found.update(_literals(ast.parse(path.read_text())))
+    return tuple(sorted(found - FIXED))
+
+
+def _literals(tree: ast.Module) -> set[str]:
+    said = set()
+    documented = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    inside = {
+        id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented | inside:
+            text = node.value
+            if _READS.search(text) and not _IS_CODE.search(text):
+                said.add(text)
+    return said
+
+
+def encode(texts: tuple[str, ...]) -> bytes:
+    return b"[\n" + b",\n".join(msgspec.json.encode(text) for text in texts) + b"\n]\n"
+
+
+def main() -> int:
+    texts = collect()
+    target = ROOT / "pages" / TEXTS
+    target.write_bytes(encode(texts))
+    print(f"{len(texts)} texts in {target.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
