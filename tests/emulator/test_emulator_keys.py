@@ -309,3 +309,21 @@ def test_models_can_be_added(emulator: EmulatorHandle, http: httpx.Client) -> No
     assert ask(http, emulator, "openai", model="gpt-new").json()["model"] == "gpt-new"
     assert ask(http, emulator, "openrouter", model="openai/gpt-new").status_code == 200
     assert "context_length_exceeded" in ask(http, emulator, "openai", "x" * 9000, model="gpt-new").text
+
+
+def test_a_key_whose_allowance_changes_keeps_what_it_has_used() -> None:
+    """Another kind, another limit: the running total goes on, also for a call that is in flight meanwhile."""
+    from ownkey.emulator.keys import Key, Keyring
+
+    ring = Keyring()
+    ring.add(Key("openrouter", "sk-or-v1-x"))
+    in_flight = ring.find("openrouter", "sk-or-v1-x")
+    assert in_flight is not None
+    in_flight.used_nusd = 700
+    ring.add(Key("openrouter", "sk-or-v1-x", kind="revoked", limit_nusd=1_000))
+    in_flight.used_nusd += 50
+
+    found = ring.find("openrouter", "sk-or-v1-x")
+
+    assert found is not None
+    assert (found.used_nusd, found.kind, found.remaining_nusd, found.plain) == (750, "revoked", 250, False)

@@ -9,15 +9,16 @@ from pathlib import Path
 from urllib.parse import quote_plus
 
 HOSTILE: tuple[str, ...] = (
-    "", " ", "0", "-1", "1", "on", "off", "none", "null", "true", "NaN", "inf", "1e309", "00", "0x10", "1_000", "½", "٣",
-    "²", "9" * 18, "9" * 19, "9" * 400, "-" + "9" * 30, "0.0000000001", "1.", ".5", "1,000", "$5", "US$ 5", "5%", "99%",
-    "2026-11", "2026-13", "0000-00", "0001-01", "9999-12", "2026-11-31", "0001-01-01", "9999-12-31", "2026-11-22",
-    "2026-W48-1", "20261122", "2026-11-22T10:00", "0001-01-01T00:00+23:59", "9999-12-31T23:59-23:59", "1795000000000",
-    "9999999999999", "0" * 13, "UTC", "Europe/Vienna", "../../etc/passwd", "/etc/passwd", "America/../UTC", "GMT+1", ".",
-    "..", "\x00", "a\x00b", "\r\nset-cookie: a=b", "a\nb", "\t=1+1", "=1+1", "@x", "%", "_", "\\", "%%%", "[a-z]*", "'",
-    '"', "' OR 1=1 --", "\"><script>alert(1)</script>", "{{ 7*7 }}", "{%", "${7*7}", "javascript:alert(1)", "//evil.test",
-    "https://evil.test/", "/\\evil.test", "\u202egnp.exe", "\ufeff", "\U0001f600" * 50, "e\u0301" * 40, "ﬀ", "İ", "\ud7ff",
-    "a" * 201, "a" * 5_000, "call_", "openrouter", "anthropic", "cohere", "auto_triage", "active", "suspended", "GET",
+    "", " ", "0", "-1", "1", "on", "off", "none", "null", "true", "NaN", "inf", "1e309", "00", "0x10", "1_000", "½",
+    "٣", "²", "9" * 18, "9" * 19, "9" * 400, "-" + "9" * 30, "0.0000000001", "1.", ".5", "1,000", "$5", "US$ 5", "5%",
+    "99%", "2026-11", "2026-13", "0000-00", "0001-01", "9999-12", "2026-11-31", "0001-01-01", "9999-12-31",
+    "2026-11-22", "2026-W48-1", "20261122", "2026-11-22T10:00", "0001-01-01T00:00+23:59", "9999-12-31T23:59-23:59",
+    "1795000000000", "9999999999999", "0" * 13, "UTC", "Europe/Vienna", "../../etc/passwd", "/etc/passwd",
+    "America/../UTC", "GMT+1", ".", "..", "\x00", "a\x00b", "\r\nset-cookie: a=b", "a\nb", "\t=1+1", "=1+1", "@x",
+    "%", "_", "\\", "%%%", "[a-z]*", "'", '"', "' OR 1=1 --", "\"><script>alert(1)</script>", "{{ 7*7 }}", "{%",
+    "${7*7}", "javascript:alert(1)", "//evil.test", "https://evil.test/", "/\\evil.test", "\u202egnp.exe", "\ufeff",
+    "\U0001f600" * 50, "e\u0301" * 40, "ﬀ", "İ", "\ud7ff", "a" * 201, "a" * 5_000, "call_", "openrouter", "anthropic",
+    "cohere", "auto_triage", "active", "suspended", "GET",
 )
 
 _NAMES = re.compile(
@@ -51,7 +52,9 @@ class Fuzzer:
         pairs = {self._chance.choice(names): self.value() for _ in range(count)}
         text = "&".join(f"{name}={quote_plus(value)}" for name, value in {**pairs, **more}.items())
         if self._chance.random() < 0.08:
-            text += self._chance.choice(("&%", "&a=%ff%fe", "&a=%zz", "&" * 300, "&=", "&a", "&a=1" * 250, "&a=%ed%a0%80"))
+            text += self._chance.choice(
+                ("&%", "&a=%ff%fe", "&a=%zz", "&" * 300, "&=", "&a", "&a=1" * 250, "&a=%ed%a0%80")
+            )
         return text.encode()
 
     def segment(self) -> str:

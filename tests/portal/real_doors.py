@@ -85,8 +85,8 @@ class Doors:
         return csrf_token(self.own.secrets[who]) if who != NOBODY else ""
 
     async def ask(
-        self, method: str, path: str, who: str = "owner", body: bytes = b"", *, headers: Mapping[str, str] | None = None,
-        app: Any = None, query: bytes | None = None,
+        self, method: str, path: str, who: str = "owner", body: bytes = b"", *,
+        headers: Mapping[str, str] | None = None, app: Any = None, query: bytes | None = None,
     ) -> Seen:
         """`path` is decoded, as servers hand it on; `query` None: what stands behind its first question mark."""
         where, _, asked = path.partition("?") if query is None else (path, "", "")
@@ -158,17 +158,21 @@ async def furnish(house: House, things: Things, hostile: str = "") -> None:
     for provider in ("openrouter", *house.product.direct_providers):
         if provider not in things.workspace.credentials:
             await desk.credentials.save(
-                await house.again(things.workspace), provider, key_of(provider, name), label=hostile[:100] or "Team key",
-                save_anyway=True, address="192.0.2.1", actor=ACTOR,
+                await house.again(things.workspace), provider, key_of(provider, name),
+                label=hostile[:100] or "Team key", save_anyway=True, address="192.0.2.1", actor=ACTOR,
             )
     things.workspace = await house.again(things.workspace)
     things.credential = things.workspace.credentials["openrouter"].id
     things.project, things.conversation = f"p-{name}", hostile or f"ticket-{name}"
     await desk.projects.save(things.workspace, things.project, hostile[:100] or f"Project of {name}", ACTOR)
     portal = Portal(house, cast(Any, None), cast(Any, None), things.workspace)
-    shared: dict[str, Any] = dict(project=things.project, conversation=things.conversation, member="u_owner")
+    shared: dict[str, Any] = {
+        "project": things.project, "conversation": things.conversation, "member": "u_owner",
+    }
     own = attempt(credential_label=hostile or "Team key", cost_nusd=3_417_293, message=hostile, signal=hostile)
-    late = failed(credential_label=hostile or "Team key", message=hostile or "Slow down.", request_id=hostile or "req_9")
+    late = failed(
+        credential_label=hostile or "Team key", message=hostile or "Slow down.", request_id=hostile or "req_9"
+    )
     kinds: list[tuple[Any, dict[str, Any]]] = [
         ((late, replace(own, n=2)), {}), ((own,), {"served_model": hostile or "other/model"}),
         ((), {"status": 402, "code": "ai_paused", "message": hostile or "The cap of US$47.13 was reached.",
@@ -217,11 +221,15 @@ def runner(house: House) -> WorkRunner:
 
 def fill(path: str, things: Things, *, work: str = "export", receipt: str = "", provider: str = "openrouter") -> str:
     """A route's address with this workspace's things in it."""
-    values = {"receipt": receipt or things.receipt, "work": things.work[work], "provider": provider, "task": "auto_triage"}
+    values = {
+        "receipt": receipt or things.receipt, "work": things.work[work], "provider": provider, "task": "auto_triage",
+    }
     return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], path)
 
 
 def links_of(seen: Seen) -> set[str]:
     """Where a page leads inside the portal."""
-    found = {html_text.unescape(url).partition("#")[0] for url in re.findall(r'(?:href|data-url)="([^"]+)"', seen.html)}
-    return {url for url in found if url.startswith("/portal/") and not url.startswith(("/portal/assets/", "/portal/embed/"))}
+    written = re.findall(r'(?:href|data-url)="([^"]+)"', seen.html)
+    found = {html_text.unescape(url).partition("#")[0] for url in written}
+    files = ("/portal/assets/", "/portal/embed/")
+    return {url for url in found if url.startswith("/portal/") and not url.startswith(files)}

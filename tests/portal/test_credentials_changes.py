@@ -109,7 +109,8 @@ async def test_always_on_says_that_ai_will_stop(builder: Portal, act: str) -> No
     after = await now(builder)
 
     assert "Always use this key is on, so AI will stop." in asked.text
-    assert "From then on: AI calls are stopped: Always use this key is on" in asked.text
+    assert "Credits are not touched." in asked.text
+    assert "From then on:" not in asked.text, "it is said once"
     assert "Also turn off Always use this key Then: App builder credits pay for every AI call." in asked.text
     assert "AI calls are stopped" in stopped.text
     assert after.always_use_key is True

@@ -258,7 +258,7 @@ async def asked(doors: Doors, route: PortalRoute, values: dict[str, str], who: s
 
 
 async def test_filters_and_cursors_find_nothing_of_others(busy: Doors) -> None:
-    """S9: a key, project, conversation or receipt of another workspace in an address finds what an invented one does."""
+    """S9: a key, project, conversation or receipt of another workspace in an address finds what no one's does."""
     other, wrong = busy.other, []
     theirs = {"credential": other.credential, "project": other.project, "trace": other.conversation,
               "receipt": other.receipt, "before": other.receipt, "cursor": other.receipt, "newest": other.receipt}
@@ -362,7 +362,9 @@ async def test_an_operator_who_looks_changes_nothing_at_all(busy: Doors) -> None
 async def test_an_operator_who_looks_takes_no_archive_away(busy: Doors) -> None:
     """Export all is the owner's: whoever views as the owner does not see that one was made."""
     ident = busy.own.work["export_all"]
-    paths = (f"/portal/exports/{ident}/file", f"/portal/exports/{ident}", f"/portal/data/export/{ident}", "/portal/data")
+    paths = (
+        f"/portal/exports/{ident}/file", f"/portal/exports/{ident}", f"/portal/data/export/{ident}", "/portal/data",
+    )
     seen = {path: (await busy.get(path, "view_as")).status for path in paths}
 
     assert set(seen.values()) <= {403, 404}
@@ -418,8 +420,8 @@ async def test_the_cookie_alone_is_looked_at(doors: Doors) -> None:
         seen = await doors.ask("GET", "/portal/credentials", headers=headers)
         assert seen.status == 200
         assert "evil.test" not in seen.html
-    for headers in ({"x-ownkey-portal": secret}, {"authorization": f"Bearer {secret}"}, {"cookie": f"{COOKIE}={secret}x"},
-                    {"cookie": f"{COOKIE}={secret}; {COOKIE}={secret}"}):
+    for headers in ({"x-ownkey-portal": secret}, {"authorization": f"Bearer {secret}"},
+                    {"cookie": f"{COOKIE}={secret}x"}, {"cookie": f"{COOKIE}={secret}; {COOKIE}={secret}"}):
         seen = await doors.ask("GET", f"/portal/credentials?{COOKIE}={secret}", NOBODY, headers=headers)
         assert seen.status == 401
     assert (await doors.ask("GET", "/portal/credentials", headers={"origin": OWN})).status == 200

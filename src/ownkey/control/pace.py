@@ -93,5 +93,5 @@ def _too_many(limit: str, wait_ms: int) -> Problem:
 
 def _words(seconds: int) -> str:
     if seconds < 120:
-        return f"{seconds} seconds"
+        return f"{seconds} second{'' if seconds == 1 else 's'}"
     return f"{-(-seconds // 60)} minutes" if seconds < 7_200 else f"{-(-seconds // 3_600)} hours"

@@ -116,6 +116,8 @@ def describe_status(
     sentence = refusal.message if refusal is not None and decision.row in ("F1", "F2", "F3", "F7", "F12") else (
         payer_sentence(product, workspace, money)
     )
+    if decision.row == "F12":
+        sentence = f"{product.name} credits would pay, and there are not enough of them: AI calls are stopped."
     if refusal is not None and (workspace.status == "suspended" or refusal is NO_PLATFORM_KEY):
         sentence = refusal.message
     return Status(

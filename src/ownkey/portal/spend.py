@@ -200,9 +200,12 @@ def _chart(visit: Visit, daily: SpendTable, setting: CapSetting | None) -> Marku
     limit = None
     if setting is not None and setting.cap_nusd is not None:
         limit = charts.Limit(setting.cap_nusd, visit.say("cap {cap}", cap=figures.usd(setting.cap_nusd)))
+    # Without a cap and without a call on a key of the workspace there is nothing to add up.
+    adds_up = limit is not None or any(column.counted for column in columns)
     return charts.stacked_bars(
         "spend-chart", _finding(visit, daily, columns), visit.say("US$ a day, days of {zone}", zone=period.timezone),
-        columns, _series(visit), charts.usd_axis, running=visit.say("Your keys, month so far"), limit=limit,
+        columns, _series(visit), charts.usd_axis, running=visit.say("Your keys, month so far") if adds_up else "",
+        limit=limit,
     )
 
 
