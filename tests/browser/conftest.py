@@ -1,4 +1,4 @@
-"""A browser a test process, and a world a preset; each test has a context of its own that is watched to its end."""
+"""A browser a module, and a world a preset; each test has a context of its own that is watched to its end."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,8 +16,10 @@ WHOLE = os.environ.get("OWNKEY_MATRIX") == "whole"
 """`make browser`: every state at every width in every theme. Otherwise a part that fits into `make test`."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Ends with its module: Playwright's loop runs as long as it lives, and asynchronous tests of the same process need
+    one of their own."""
     with chromium() as started:
         yield started
 

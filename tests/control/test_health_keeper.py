@@ -408,8 +408,8 @@ async def test_a_key_that_ends_soon_is_told_ahead(house: House) -> None:
 
     assert (await key_of(house, workspace)).expires_at_ms == 1_796_083_200_000
     assert told == [
-        (), ("The saved OpenRouter key expires at 2026-12-01 00:00 UTC: save a new one before.",),
-        ("The saved OpenRouter key has expired at 2026-12-01 00:00 UTC: save a new one.",),
+        (), ("The saved OpenRouter key expires on 1 Dec 2026, 00:00 UTC: save a new one before.",),
+        ("The saved OpenRouter key expired on 1 Dec 2026, 00:00 UTC: save a new one.",),
     ]
 
 

@@ -36,23 +36,24 @@ from ownkey.portal.routes import ROUTES
 from ownkey.portal.sessions import COOKIE
 from ownkey.portal.visit import PortalRoute, Visit, csrf_token
 
-ALL, FIGURES, TALKERS, MANAGERS, OWNER = (
-    frozenset(PEOPLE), frozenset(PEOPLE) - {"member"}, frozenset({"owner", "admin", "view_as"}),
-    frozenset({"owner", "admin"}), frozenset({"owner"}),
+ALL, FIGURES, TAKERS, TALKERS, MANAGERS, OWNER = (
+    frozenset(PEOPLE), frozenset(PEOPLE) - {"member"}, frozenset({"owner", "admin", "viewer"}),
+    frozenset({"owner", "admin", "view_as"}), frozenset({"owner", "admin"}), frozenset({"owner"}),
 )
-"""Everybody; those who see figures; those who may ask what a call would do; those who change; the owner alone."""
+"""Everybody; those who see figures; those who may take them away; those who may ask what a call would do; those who
+change; the owner alone."""
 
 CARD = "/portal/credentials/{provider}"
 WHO_MAY = {
     "GET /portal/activity": ALL,
     "GET /portal/activity/new": ALL,
-    "GET /portal/activity/calls.csv": FIGURES,
+    "GET /portal/activity/calls.csv": TAKERS,
     "GET /portal/calls/{receipt}": ALL,
     "GET /portal/calls/{receipt}/receipt.json": FIGURES,
     "GET /portal/why": ALL,
     "GET /portal/projects": ALL,
     "GET /portal/spend": ALL,
-    "GET /portal/spend/table.csv": FIGURES,
+    "GET /portal/spend/table.csv": TAKERS,
     "POST /portal/spend/compare": MANAGERS,
     "POST /portal/spend/cap": MANAGERS,
     "GET /portal/spend/cap/confirm": MANAGERS,
@@ -73,14 +74,14 @@ WHO_MAY = {
     "GET /portal/explain/replay/{work}": TALKERS,
     "POST /portal/explain/replay": TALKERS,
     "POST /portal/explain/replay/{work}/cancel": TALKERS,
-    "GET /portal/exports": FIGURES,
-    "GET /portal/exports/{work}": FIGURES,
-    "GET /portal/exports/{work}/file": FIGURES,
-    "POST /portal/exports": FIGURES,
-    "POST /portal/exports/{work}/cancel": FIGURES,
+    "GET /portal/exports": TAKERS,
+    "GET /portal/exports/{work}": TAKERS,
+    "GET /portal/exports/{work}/file": TAKERS,
+    "POST /portal/exports": TAKERS,
+    "POST /portal/exports/{work}/cancel": TAKERS,
     "GET /portal/plans": FIGURES,
     "GET /portal/plans/credits": FIGURES,
-    "GET /portal/plans/credits.csv": FIGURES,
+    "GET /portal/plans/credits.csv": TAKERS,
     **{f"GET /portal/plans/{way}": MANAGERS for way in ("pay", "card", "subscribe", "cancel", "keep")},
     **{f"POST /portal/plans/{way}": MANAGERS for way in ("subscribe", "top-up", "cancel", "keep")},
     "GET /portal/data": OWNER,

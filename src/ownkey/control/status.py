@@ -243,8 +243,8 @@ def _attention(product: Product, workspace: WorkspaceState, money: MoneyView, no
         elif credential.expires_at_ms is not None and credential.expires_at_ms - now_ms <= EXPIRY_NOTICE_MS:
             when = clock_text(credential.expires_at_ms)
             found.append(
-                f"The saved {name} key expires at {when}: save a new one before." if credential.expires_at_ms > now_ms
-                else f"The saved {name} key has expired at {when}: save a new one."
+                f"The saved {name} key expires on {when}: save a new one before." if credential.expires_at_ms > now_ms
+                else f"The saved {name} key expired on {when}: save a new one."
             )
     if workspace.entitlement is EntitlementState.GRACE:
         found.append("The OpenRouter add-on is past due; it works until the days of grace are over.")

@@ -120,7 +120,8 @@ class PortalSession:
             return Sight.NONE
         sight = SIGHTS[page][self.role]
         if self.kind == "view_as":
-            return Sight.READ if sight is Sight.MANAGE else sight
+            # Operators read what is shown; they take no files away.
+            return Sight.NONE if page is Page.EXPORTS else Sight.READ if sight is Sight.MANAGE else sight
         return sight
 
     @property

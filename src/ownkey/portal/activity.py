@@ -292,5 +292,5 @@ async def _stream(visit: Visit, query: ReceiptFilter) -> AsyncIterator[bytes]:
 ROUTES: tuple[PortalRoute, ...] = (
     PortalRoute("GET", PATH, Page.ACTIVITY, Sight.PARTLY, show),
     PortalRoute("GET", f"{PATH}/new", Page.ACTIVITY, Sight.PARTLY, count_new),
-    PortalRoute("GET", f"{PATH}/calls.csv", Page.ACTIVITY, Sight.READ, download),
+    PortalRoute("GET", f"{PATH}/calls.csv", Page.EXPORTS, Sight.READ, download),
 )

@@ -289,6 +289,6 @@ async def compare(visit: Visit) -> Answer:
 
 ROUTES: tuple[PortalRoute, ...] = (
     PortalRoute("GET", PATH, Page.SPEND, Sight.PARTLY, show),
-    PortalRoute("GET", f"{PATH}/table.csv", Page.SPEND, Sight.READ, table_csv),
+    PortalRoute("GET", f"{PATH}/table.csv", Page.EXPORTS, Sight.READ, table_csv),
     PortalRoute("POST", f"{PATH}/compare", Page.SPEND, Sight.MANAGE, compare),
 )

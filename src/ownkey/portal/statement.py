@@ -109,5 +109,5 @@ def _failure_limit(visit: Visit) -> int | None:
 
 ROUTES = (
     PortalRoute("GET", "/portal/plans/credits", Page.PLANS, Sight.READ, show),
-    PortalRoute("GET", "/portal/plans/credits.csv", Page.PLANS, Sight.READ, csv),
+    PortalRoute("GET", "/portal/plans/credits.csv", Page.EXPORTS, Sight.READ, csv),
 )
