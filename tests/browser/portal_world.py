@@ -18,6 +18,8 @@ from tests.emulator_process import start_emulator
 from tests.host_site_process import HostSiteHandle, host_site
 from tests.mailbox_process import SECRET as EVENT_SECRET
 from tests.mailbox_process import MailboxHandle, mailbox
+from tests.operator_visits import SESSION as OPERATOR_COOKIE
+from tests.operator_visits import enrol
 from tests.stripe_process import KEY as STRIPE_KEY
 from tests.stripe_process import StripeHandle, start_stripe
 
@@ -49,6 +51,7 @@ class PortalWorld:
     typed: set[str] = field(default_factory=lambda: set(KEYS.values()))
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _prepared: dict[str, TestWorkspace] = field(default_factory=dict)
+    _operators: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -101,6 +104,13 @@ class PortalWorld:
             prepare(self, workspace)
             self._prepared[name] = workspace
         return self._prepared[name]
+
+    def operator(self, role: str) -> str:
+        """The secret of an operator's session, of one operator a role."""
+        if role not in self._operators:
+            visitor, _ = enrol(self.deployment, f"{role}@example.com", role)
+            self._operators[role] = visitor.cookies[OPERATOR_COOKIE]
+        return self._operators[role]
 
     def forget(self, name: str) -> None:
         """The next look makes the state anew: something in the browser has changed it."""
@@ -163,6 +173,12 @@ class Visitor:
         self.page.goto(self.world.link(workspace, **wish)["url"])
         if path:
             self.page.goto(self.world.url + path)
+        return self
+
+    def open_console(self, role: str) -> "Visitor":
+        """Signed in as an operator; no page is open yet."""
+        # A __Host- cookie cannot be planted over plain http; the server sees the same header.
+        self.context.set_extra_http_headers({"cookie": f"{OPERATOR_COOKIE}={self.world.operator(role)}"})
         return self
 
     def open_framed(

@@ -72,7 +72,10 @@ def reach(visitor: Visitor, state: State, *, framed: bool = False, theme: str = 
         visitor.open_framed(workspace, person=people[state.role], theme="" if theme == "auto" else theme)
         visitor.goto(path)
     else:
-        visitor.open(workspace, role=state.role, theme=theme)
+        if path.startswith("/console"):
+            visitor.open_console(state.role)
+        else:
+            visitor.open(workspace, role=state.role, theme=theme)
         answer = visitor.page.goto(world.url + path)
         assert answer is not None
         assert answer.status == state.status, f"{path} answered {answer.status}: {visitor.page.title()}"
@@ -551,6 +554,29 @@ def _credentials() -> list[State]:
     ]
 
 
+CONSOLE: Mapping[str, Path] = {
+    "home": "/console", "workspaces": "/console/workspaces", "why": "/console/why", "calls": "/console/calls",
+    "live": "/console/calls?live=1", "models": "/console/models",
+    "override": "/console/models/override?provider=openrouter&model=openai/gpt-4.1-mini", "plans": "/console/plans",
+    "billing": "/console/billing", "developers": "/console/developers", "system": "/console/system",
+    "audit": "/console/system/audit?check=1", "configuration": "/console/system/configuration",
+    "mail": "/console/system/mail?kind=ai_paused", "operators": "/console/operators", "account": "/console/account",
+    "search": "/console/search?q=Acme", "no-find": "/console/search?q=nobody",
+    "workspace": lambda world, workspace: f"/console/workspaces/{workspace.id}",
+    "call": lambda world, workspace: f"/console/calls/{newest_call(world, workspace).rpartition('/')[2]}",
+}
+"""The operators' pages, by the name of their picture."""
+
+
+def consoles() -> list[State]:
+    """As ops, and those that differ for support."""
+    found = [State("console", name, busy, path, framed=False, role="ops") for name, path in CONSOLE.items()]
+    return [*found, *(
+        State("console", f"{name}-support", busy, CONSOLE[name], framed=False, role="support")
+        for name in ("workspace", "billing", "developers")
+    )]
+
+
 STATES: tuple[State, ...] = (
     *_credentials(),
     State("features", "all-on", busy, presets=DESK, short=True),
@@ -635,6 +661,7 @@ STATES: tuple[State, ...] = (
     State("shared", "link-used", path="/portal/credentials", act=go("/portal/enter?code=used"), presets=DESK,
           framed=False),
     State("shared", "offline", busy, "/portal/spend", lose_the_network, "#offline", DESK),
+    *consoles(),
 )
 
 

@@ -379,10 +379,12 @@ def _stay(stage: Stage, caller: Caller) -> None:
         "ownkey_url": stage.url, "token": service, "workspace": caller.workspace,
         "preset": stage.manage("GET", "product")["preset"],
     })
+    invited = stage.manage("POST", "operators", {"email": "ops@example.com", "role": "ops"})
     stage.scene("Go on yourself; Ctrl-C ends everything")
     task = "auto_triage" if "auto_triage" in json.dumps(stage.manage("GET", "product")) else "explain_error"
     stage.console.print(
         f"the product   {stage.host}   (sign in as owner, admin, member or viewer: the portal is inside)\n"
+        f"the console   {invited['url']}   (once: set a password and a code for the operator)\n"
         f"AI calls      {stage.url}/v1   (OpenRouter clients: {stage.url}/api/v1)\n"
         f"management    {stage.url}/manage/v1   (described at /manage/v1/openapi.json)\n"
         f"emulator      {stage.emulator}\n"
