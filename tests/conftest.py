@@ -4,4 +4,4 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--crash-rounds", type=int, default=20, help="how often the crash test kills the server")
+    parser.addoption("--crash-rounds", type=int, default=12, help="how often the crash test kills the server")

@@ -16,6 +16,14 @@ WHOLE = os.environ.get("OWNKEY_MATRIX") == "whole"
 """`make browser`: every state at every width in every theme. Otherwise a part that fits into `make test`."""
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What `make browser` plays is not even chosen elsewhere: nothing is skipped in silence."""
+    if not WHOLE:
+        left_out = [item for item in items if item.get_closest_marker("whole")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Ends with its module: Playwright's loop runs as long as it lives, and asynchronous tests of the same process need

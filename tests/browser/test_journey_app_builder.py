@@ -126,7 +126,7 @@ def _disconnect(walk: Walk) -> None:
     assert walk.funding() == "credits"
 
 
-@pytest.mark.skipif(not WHOLE, reason="make browser plays it")
+@pytest.mark.whole
 @pytest.mark.parametrize("script", SCRIPTS, ids=NAMES.get)
 def test_an_enterprise_plan_connects_without_payment(
     builder_world: PortalWorld, visit: Visiting, script: bool
@@ -151,7 +151,7 @@ def test_an_enterprise_plan_connects_without_payment(
     assert len(world.stripe.control("GET", "objects?kind=checkout.session")["objects"]) == before
 
 
-@pytest.mark.skipif(not WHOLE, reason="make browser plays it")
+@pytest.mark.whole
 def test_a_payment_that_is_left_or_refused_enables_nothing(builder_world: PortalWorld, visit: Visiting) -> None:
     """G13, G14: back without paying, a declined card, then paid: one payment page all the way, one subscription."""
     world = builder_world

@@ -2,11 +2,11 @@
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
-from tests.browser.conftest import WHOLE, Visiting
+from tests.browser.conftest import Visiting
 from tests.browser.portal_world import PortalWorld
 from tests.browser.walking import Walk, button, call, link
 
-pytestmark = pytest.mark.skipif(not WHOLE, reason="make browser plays it")
+pytestmark = pytest.mark.whole
 MOST_STOPS = 120
 _STOP = """
 wanted => {

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 from tests.browser.chromium import chromium_without_foreign_cookies
-from tests.browser.conftest import WHOLE
 from tests.browser.portal_world import PEOPLE, PortalWorld, Visitor
 from tests.browser.walking import Walk, button, call, link
 from tests.browser.watching import Watch
 from tests.deployment import TestWorkspace
 
-pytestmark = pytest.mark.skipif(not WHOLE, reason="make browser plays it")
+pytestmark = pytest.mark.whole
 
 
 @contextlib.contextmanager

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-from tests.browser.conftest import WHOLE, Visiting
+from tests.browser.conftest import Visiting
 from tests.browser.portal_world import PEOPLE, PortalWorld, Visitor
 from tests.browser.walking import Walk, button, by_fix, call, link
 from tests.deployment import TestWorkspace
 
-pytestmark = pytest.mark.skipif(not WHOLE, reason="make browser plays it")
+pytestmark = pytest.mark.whole
 
 ROLES = ("owner", "admin", "member", "viewer")
 _ALL, _NOT_MEMBERS, _FEW = (200, 200, 200, 200), (200, 200, 403, 200), (200, 200, 403, 403)

@@ -5,12 +5,12 @@ import time
 
 import pytest
 from playwright.sync_api import Dialog, expect
-from tests.browser.conftest import WHOLE, Visiting
+from tests.browser.conftest import Visiting
 from tests.browser.portal_world import PortalWorld, Preset
 from tests.browser.states import HOSTILE
 from tests.browser.walking import CLAUDE, MINI, Walk, button, call, link
 
-pytestmark = pytest.mark.skipif(not WHOLE, reason="make browser plays it")
+pytestmark = pytest.mark.whole
 PAGES = (
     "/portal/credentials", "/portal/features", "/portal/spend", "/portal/spend?by=model", "/portal/spend?by=project",
     "/portal/activity", "/portal/activity?group=trace", "/portal/why", "/portal/explain?task=draft_reply&size=2000",

@@ -5,11 +5,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import expect
-from tests.browser.conftest import WHOLE, Visiting
+from tests.browser.conftest import Visiting
 from tests.browser.portal_world import PortalWorld, Visitor
 from tests.browser.walking import Walk, button, call, link
 
-pytestmark = pytest.mark.skipif(not WHOLE, reason="make browser plays it")
+pytestmark = pytest.mark.whole
 SIGN_IN = "Sign in with OpenRouter"
 
 

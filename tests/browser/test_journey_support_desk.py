@@ -127,7 +127,7 @@ def _cap(walk: Walk, name: str) -> None:
     assert walk.funding() == "byok"
 
 
-@pytest.mark.skipif(not WHOLE, reason="make browser plays it")
+@pytest.mark.whole
 def test_a_cap_below_spend_asks_first_and_pauses_at_once(desk_world: PortalWorld, visit: Visiting) -> None:
     """T22, T25: the form says that AI pauses now, keeps the present cap on a second thought, and pauses on a third."""
     workspace = desk_world.workspace("Frugal")

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import expect
-from tests.browser.conftest import WHOLE, Visiting
+from tests.browser.conftest import Visiting
 from tests.browser.later_days import Calendar
 from tests.browser.portal_world import PortalWorld, portal_world
 from tests.browser.walking import Walk, button, call, link
 
-pytestmark = pytest.mark.skipif(not WHOLE, reason="make browser plays it")
+pytestmark = pytest.mark.whole
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tools.chaos.run import run_chaos
 
-ROUNDS = ("in_hold", "after_hold", "in_settle", "after_settle", "mid_stream", "in_expiry", "in_outbox")
+ROUNDS = ("in_hold", "in_settle", "after_settle", "mid_stream", "in_expiry", "in_outbox")
 
 
 @pytest.mark.timeout(120)

@@ -16,10 +16,9 @@ from tools.faults.page import last_line, problems, told, write_page
 from tools.faults.run import Leaks, Result, cases_of, choose
 
 SELECTION = (
-    "reset before the head,silent after the head,length too short,closed inside a character,ends without finish,"
-    "malformed after content,no UTF-8 before content,an empty stream,stalls after content,"
-    "error after content,key echoed,307 elsewhere,"
-    "429 empty,500 empty,405 empty,gzip unasked,brotli unasked,a login page,another protocol"
+    "reset before the head,length too short,closed inside a character,ends without finish,"
+    "malformed after content,an empty stream,error after content,key echoed,307 elsewhere,"
+    "429 empty,500 empty,gzip unasked,a login page"
 )
 LANE_OF = {lane.name: lane for lane in LANES}
 FAULT_OF = {fault.name: fault for fault in faults()}
@@ -33,14 +32,14 @@ def test_a_selection_of_the_table() -> None:
         if case.lane.name in lanes and (case.where == "direct" or case.lane.name in {"chat", "messages"})
         and (case.where in {"direct", "once"} or case.mode == "live")
     ]
-    assert len(cases) > 150
+    assert len(cases) > 100
 
     result = asyncio.run(play(cases, 16, lambda *_: None, patient=False))
 
     assert problems(result.verdicts) == []
     assert result.good, list(told(result))
     healed = [verdict for verdict in result.verdicts if verdict.heals]
-    assert len(healed) > 100
+    assert len(healed) > 70
     assert all(verdict.healed for verdict in healed)
 
 
