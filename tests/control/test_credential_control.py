@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.control.house import ACTOR, KEYS, House, open_house
@@ -108,6 +109,34 @@ async def test_a_key_without_money_is_saved_with_a_warning(house: House) -> None
 
     assert saved.view.credential.health is Health.NO_FUNDS
     assert "no money" in saved.check.sentence
+
+
+async def test_what_a_test_found_speaks_for_the_key_that_is_saved_next(house: House) -> None:
+    """Portal, 4.1: only the Test's call meets an empty account; the warning stays after Save, until a Test works or the
+    page would have forgotten the key."""
+    workspace = await house.workspace()
+    empty = (402, {"error": {"code": 402, "message": "Insufficient credits"}})
+
+    async def test_it(**answers: Any) -> None:
+        house.upstream.script.update(answers)
+        await house.desk.key_test.run(
+            workspace, "openrouter", KEYS["openrouter"], address="192.0.2.1", actor=ACTOR, token_id="tok_test"
+        )
+
+    await test_it(**{"/chat/completions": empty, "/embeddings": empty})
+    warned = await house.save_key(workspace)
+    house.clock.pass_s(601)
+    later = await house.save_key(workspace)
+    await test_it()
+    house.upstream.script.pop("/chat/completions")
+    house.upstream.script.pop("/embeddings")
+    await test_it()
+    topped_up = await house.save_key(workspace)
+
+    assert warned.view.credential.health is Health.NO_FUNDS
+    assert any("no money" in warning for warning in warned.warnings)
+    assert later.view.credential.health is Health.OK
+    assert topped_up.view.credential.health is Health.OK
 
 
 async def test_direct_keys_wait_for_openrouter(tmp_path: Path) -> None:

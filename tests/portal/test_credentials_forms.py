@@ -59,7 +59,7 @@ async def test_works(portal: Portal) -> None:
 
 
 async def test_no_balance(portal: Portal) -> None:
-    """X6: a real key without money may be saved, and is told where to be topped up."""
+    """X6: a real key without money may be saved, is told where to be topped up, and keeps its warning."""
     portal.control.upstream.script["/chat/completions"] = NO_MONEY
     seen = await run(portal)
     found = in_state(seen, "works_no_balance")
@@ -69,6 +69,8 @@ async def test_no_balance(portal: Portal) -> None:
     assert "https://openrouter.ai/settings/credits" in found.html
     assert "Save" in found.buttons
     assert "OpenRouter API key saved successfully." in saved.text
+    assert 'data-state="unhealthy"' in card(saved).html
+    assert "out of funds" in card(saved).text
 
 
 async def test_restricted(portal: Portal) -> None:

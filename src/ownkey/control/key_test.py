@@ -31,6 +31,9 @@ from ownkey.domain.workspace import Credential, WorkspaceState
 
 TEST_SECONDS = 15.0
 REACH_SECONDS = 4.0
+EMPTY_MS = 10 * 60_000
+"""How long a Test that found no money speaks for a key that is saved afterwards: as long as the page keeps the key."""
+MOST_EMPTY = 1_000
 """The list of models decides nothing alone: it may not take the live call's time."""
 
 
@@ -112,6 +115,7 @@ class KeyTest:
         self._product = product
         self._seconds = seconds
         self._readings = readings
+        self._empty: dict[tuple[str, str, bytes], tuple[int, KeyTestResult]] = {}
 
     async def run(
         self, workspace: WorkspaceState, provider: str, typed: str | None, *, address: str, actor: Actor,
@@ -141,6 +145,7 @@ class KeyTest:
             self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms())
         result = await self._test(workspace, provider, key, token_id, saved if typed is None else None)
         await self._remember(workspace, provider, None if typed is not None else saved, fingerprint, result, actor)
+        self._keep_empty((workspace.id, provider, fingerprint), result)
         return replace(result, hint=key.hint, cleaned=cleaned)
 
     async def check_candidate(
@@ -151,11 +156,24 @@ class KeyTest:
 
         `typed` false: the provider itself has just handed out this key, so nobody is trying out keys.
         """
+        fingerprint = self._sealer.fingerprint(workspace.id, workspace.dek, accepted)
         if typed:
-            fingerprint = self._sealer.fingerprint(workspace.id, workspace.dek, accepted)
             self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms())
         finding = await self._ask(provider, ProbeKey(accepted.secret, "", "", accepted.hint), self._deadline())
-        return replace(self._judge(provider, finding, self._reach(provider, finding)), hint=accepted.hint)
+        result = self._judge(provider, finding, self._reach(provider, finding))
+        at_ms, empty = self._empty.get((workspace.id, provider, fingerprint), (0, None))
+        if result.outcome is Outcome.WORKS and empty is not None and self._clock.now_ms() - at_ms <= EMPTY_MS:
+            # What is free shows no empty account; the Test's call met one a moment ago.
+            result = empty
+        return replace(result, hint=accepted.hint)
+
+    def _keep_empty(self, key: tuple[str, str, bytes], result: KeyTestResult) -> None:
+        """Remember, by its fingerprint, that a key's account is empty; any other outcome forgets it."""
+        self._empty.pop(key, None)
+        if result.outcome is Outcome.WORKS_NO_BALANCE:
+            self._empty[key] = (self._clock.now_ms(), result)
+            if len(self._empty) > MOST_EMPTY:
+                del self._empty[next(iter(self._empty))]
 
     async def audit(
         self, workspace: WorkspaceState, provider: str, accepted: AcceptedCredential, result: KeyTestResult,
