@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ownkey.control import ports
+from ownkey.control.people import actor_name
 from ownkey.domain.call_facts import Authored, RuleChange, RunningCall
 from ownkey.domain.product import Product
-from ownkey.domain.records import Actor
 from ownkey.domain.workspace import WorkspaceState
 
 SWITCHES = ("always_use_key", "credits_if_key_fails", "credits_if_key_fails_limit", "on_direct_auth_failure")
@@ -93,18 +93,7 @@ class CallFacts:
     def _signed(self, name: str, value: Any, change: RuleChange | None, names: Mapping[str, str]) -> Rule:
         if change is None:
             return Rule(name, value)
-        return Rule(name, value, self._named(change.actor, names), change.at_ms)
-
-    def _named(self, actor: Actor, names: Mapping[str, str]) -> str:
-        match actor.kind:
-            case "member":
-                return names.get(actor.id, "") or "a member who has left"
-            case "service" | "workspace":
-                return self._product.name
-            case "operator":
-                return "an operator"
-            case _:
-                return "Ownkey itself"
+        return Rule(name, value, actor_name(self._product, change.actor, names) or "Ownkey itself", change.at_ms)
 
 
 def _entitling(fields: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from ownkey.control import ports
 from ownkey.control.incidents import IncidentControl, IncidentView
+from ownkey.control.people import actor_name
 from ownkey.domain.key_past import KeyPast, Toll
 from ownkey.domain.product import Product
 from ownkey.domain.records import Actor
@@ -61,7 +62,7 @@ class KeyPastControl:
         for provider, credential in workspace.credentials.items():
             past = await self._store.load_key_past(credential)
             found[provider] = SavedKey(
-                credential.created_at_ms, self._named(past.saved_by, names), past.tested_ms, past.found
+                credential.created_at_ms, _saver(self._product, past.saved_by, names), past.tested_ms, past.found
             )
         return found
 
@@ -73,13 +74,6 @@ class KeyPastControl:
             for row in reversed(rows)
         ]
 
-    def _named(self, actor: Actor | None, names: Mapping[str, str]) -> str:
-        match "" if actor is None else actor.kind:
-            case "member" if actor is not None:
-                return names.get(actor.id, "") or "a member who has left"
-            case "service" | "workspace":
-                return self._product.name
-            case "operator":
-                return "an operator"
-            case _:
-                return ""
+
+def _saver(product: Product, saved_by: Actor | None, names: Mapping[str, str]) -> str:
+    return "" if saved_by is None else actor_name(product, saved_by, names)

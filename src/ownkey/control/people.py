@@ -8,6 +8,7 @@ from ownkey.control import ports
 from ownkey.control.ports import Actor, Clock, Member
 from ownkey.control.problems import invalid, not_found
 from ownkey.control.workspaces import check_name
+from ownkey.domain.product import Product
 from ownkey.domain.scrub import looks_like_secret
 from ownkey.domain.workspace import Role, WorkspaceState
 
@@ -76,3 +77,16 @@ def check_id(kind: str, value: str, param: str = "") -> None:
     if looks_like_secret(value) or not _ID.match(value):
         raise invalid(param or kind, f"A {kind} id has 1 to 128 letters, digits and . _ : @ -.",
                       "Use the id that your product has for it.")
+
+
+def actor_name(product: Product, actor: Actor, names: Mapping[str, str]) -> str:
+    """Who did something, as the workspace's people know them; `names` are its members', by id. "" for no person."""
+    match actor.kind:
+        case "member":
+            return names.get(actor.id, "") or "a member who has left"
+        case "service" | "workspace":
+            return product.name
+        case "operator":
+            return "an operator"
+        case _:
+            return ""
