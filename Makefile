@@ -5,12 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 ASSETS := $(VENV)/.assets
-JOBS ?= 2
+JOBS ?= 3
 PRESET ?= support-desk
 DEMO_FLAGS := $(if $(filter 1,$(ONCE)),--once)
 
 .PHONY: help setup assets demo test check bench fidelity faults crash lock clean sim chaos seeded-bugs goals browser screenshots \
-  portal-figures words
+  portal-figures words rotation
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -36,7 +36,7 @@ demo: setup  ## The main job beside the provider emulator; PRESET=support-desk|a
 	$(BIN)/ownkey demo --preset $(PRESET) $(DEMO_FLAGS)
 
 test: setup check  ## Everything that must hold, in a few minutes
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
 check: setup  ## Style, types, the rooms
 	$(BIN)/ruff check .
@@ -64,6 +64,9 @@ chaos: setup  ## kill -9 of a real server under calls (ROUNDS=33 times) and unde
 
 seeded-bugs: setup  ## Plants plausible mistakes one by one into a copy; each must be caught
 	$(BIN)/python -m tools.seeded_bugs --jobs $(JOBS)
+
+rotation: setup  ## The master key of WORKSPACES=10000 workspaces, rotated under calls, and again through a kill -9
+	$(BIN)/python -m tools.rotation --workspaces $(or $(WORKSPACES),10000)
 
 goals: setup  ## Measures the goals of the money's contract; writes docs/goals.md (a quarter of an hour)
 	$(BIN)/python -m tools.goals

@@ -28,7 +28,8 @@ KEYS = {
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """A clean environment: nothing of the tester's own reaches the product."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    names = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
     return {**kept, "OWNKEY_CONFIG": str(home / "ownkey.toml"), "PYTHONUNBUFFERED": "1", **more}
 
 
@@ -195,28 +196,29 @@ def _serve(home: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
         )
 
 
-def write_home(home: Path, emulator: EmulatorHandle, preset: str, extra: str = "") -> None:
-    """`ownkey init`, then the configuration of a test: the emulator's addresses and a free port."""
+def write_home(home: Path, emulator: EmulatorHandle, preset: str, extra: str = "", server: str = "") -> None:
+    """`ownkey init`, then the configuration of a test: the emulator's addresses and a free port; `server` is more of
+    that table."""
     home.mkdir(parents=True, exist_ok=True)
     made = run_cli(home, "init", "--preset", preset, "--dir", str(home))
     assert made.returncode == 0, made.stderr + made.stdout
     origins = "\n".join(f'{p} = "{emulator.base(p)}"' for p in ("openrouter", "openai", "anthropic", "google"))
     (home / "ownkey.toml").write_text(
-        f'preset = "{preset}"\n[server]\nport = 0\n[origins]\nallow_insecure = true\n{origins}\n{extra}\n'
+        f'preset = "{preset}"\n[server]\nport = 0\n{server}\n[origins]\nallow_insecure = true\n{origins}\n{extra}\n'
     )
 
 
 @contextlib.contextmanager
 def deployed(
     home: Path, preset: str = "support-desk", *, extra: str = "", emulator: EmulatorHandle | None = None,
-    env: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None, server: str = "",
 ) -> Iterator[Deployment]:
-    """A deployment that is gone afterwards. `extra` is appended to ownkey.toml."""
+    """A deployment that is gone afterwards. `extra` is appended to ownkey.toml, `server` to its table [server]."""
     own = emulator is None
     emulator = emulator or start_emulator()
     deployment: Deployment | None = None
     try:
-        write_home(home, emulator, preset, extra)
+        write_home(home, emulator, preset, extra, server)
         variables = environment(home, **(env or {}))
         deployment = Deployment(home, emulator, _serve(home, variables), env=variables)
         deployment.wait_until_ready()

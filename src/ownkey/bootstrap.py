@@ -13,11 +13,12 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
@@ -32,18 +33,25 @@ from ownkey.api.manage import manage_app
 from ownkey.api.openrouter_surface import OpenRouterSurface
 from ownkey.api.statuses import STATUSES
 from ownkey.api.stripe_door import StripeDoor
+from ownkey.api.upgrading import UpgradingDoor
 from ownkey.console.app import ConsoleApp
 from ownkey.console.machine import Machine
 from ownkey.console.visit import ConsoleHouse
+from ownkey.control.backups import BackupWorker
 from ownkey.control.desk import Desk, make_desk
 from ownkey.control.export_work import ExportAllWorker, ExportWorker
 from ownkey.control.health import HealthKeeper
 from ownkey.control.late_costs import LateCosts
+from ownkey.control.master_key import KeyKeeper
+from ownkey.control.master_key_check import KeyAuditor, KeyCheck
+from ownkey.control.master_key_work import RewrapWorker
+from ownkey.control.notice_calls import NoticeCalls
 from ownkey.control.notices import EMAIL, EVENT, NO_EVENTS, NO_MAIL, EventDelivery, MailDelivery
 from ownkey.control.own_address import OwnAddress
 from ownkey.control.price_refresh import ModelPriceRefresh
 from ownkey.control.price_sync import sync_prices
 from ownkey.control.probes import AuthProber
+from ownkey.control.receipts import ReceiptControl
 from ownkey.control.replay import ReplayWorker
 from ownkey.control.staff import make_staff
 from ownkey.control.status import StatusControl
@@ -52,19 +60,22 @@ from ownkey.control.work import Worker, WorkRunner
 from ownkey.dialects.anthropic_messages import AnthropicDialect, OpenRouterMessagesDialect
 from ownkey.dialects.openai_chat import OpenAIDialect, OpenRouterDialect
 from ownkey.domain import tokens
+from ownkey.domain.backups import BackupTrouble, outdated
 from ownkey.domain.errors import StoreError
 from ownkey.domain.exchange import Origin
 from ownkey.domain.oidc import OidcRules
 from ownkey.domain.operators import ConsoleRules
 from ownkey.domain.secret import Secret
+from ownkey.domain.upgrades import Told, UpgradeStep
 from ownkey.domain.work import WorkKind
-from ownkey.domain.workspace import Credential, Principal, Sealed, TokenKind, WorkspaceState, WrappedDek
+from ownkey.domain.workspace import Credential, Principal, TokenKind, WorkspaceState
 from ownkey.gateway.attempt import Runner
 from ownkey.gateway.circuits import Circuits
 from ownkey.gateway.codecs import Provider
 from ownkey.gateway.complete import Gateway, House
 from ownkey.gateway.explain import Explainer
 from ownkey.jobs.rounds import (
+    backup_job,
     billing_job,
     calendar_job,
     deliver_job,
@@ -74,7 +85,9 @@ from ownkey.jobs.rounds import (
     forget_connects_job,
     forget_operators_job,
     forget_portal_sessions_job,
+    keyset_job,
     late_costs_job,
+    open_all_job,
     payments_job,
     price_sync_job,
     probe_keys_job,
@@ -100,27 +113,27 @@ from ownkey.providers.openai import OpenAIProvider
 from ownkey.providers.openrouter import OpenRouterProvider
 from ownkey.providers.prices import ListedPrices
 from ownkey.providers.upstream import Upstream
+from ownkey.settings.folder import AUDIT_KEY_NAME, DATABASE_NAME, EXPORTS_NAME, MASTER_KEY_NAME, RUN_FILE_NAME
 from ownkey.settings.product import Settings
+from ownkey.store.backup import BackupFolder, read_instance
 from ownkey.store.export_files import ExportFiles
 from ownkey.store.failpoints import load_failpoint
 from ownkey.store.schema import HEAD
 from ownkey.store.sqlite import SQLiteStore
+from ownkey.vault.audit_key import AuditKeyFile, write_private
 from ownkey.vault.envelope import Vault
 from ownkey.vault.id_tokens import SignedTokens
-from ownkey.vault.keyset import Keyset, load_keyset
+from ownkey.vault.keyring import Keyring, check_keyset
+from ownkey.vault.keyset import FILE_VARIABLE, Keyset, load_keyset
 from ownkey.vault.passwords import PasswordHashes
 from ownkey.vault.process import harden_process
+from ownkey.vault.sealed_file import FileSealer, read_facts
 
 if TYPE_CHECKING:
     from ownkey.payments.stripe_payments import StripePayments
 
 logger = logging.getLogger("ownkey")
 
-DATABASE_NAME = "ownkey.db"
-MASTER_KEY_NAME = "master.key"
-RUN_FILE_NAME = "run.json"
-AUDIT_KEY_NAME = "audit.key"
-EXPORTS_NAME = "exports"
 ID_BLOCK_BYTES = 4_000
 # Longer than any client's own idle time: the side that closes first must not be the one a call is just sent to.
 KEEP_ALIVE_S = 75
@@ -198,6 +211,7 @@ class BuiltApp:
     address: OwnAddress = field(default_factory=OwnAddress)
     _passwords: PasswordHashes = field(default_factory=PasswordHashes)
     work: WorkRunner | None = None
+    keeper: KeyKeeper | None = None
 
     async def aclose(self) -> None:
         """Stop the jobs, settle what is in flight, close the sockets, commit what waits."""
@@ -209,6 +223,9 @@ class BuiltApp:
         if self._payments is not None:
             await self._payments.aclose()
         self._passwords.close()
+        if self.keeper is not None:
+            with contextlib.suppress(StoreError):
+                await self.keeper.leave()
         await self._store.close()
 
 
@@ -219,57 +236,84 @@ def find_master_key(settings: Settings, environ: MutableMapping[str, str]) -> No
         environ["OWNKEY_MASTER_KEY_FILE"] = str(beside)
 
 
-async def build_app(settings: Settings, environ: MutableMapping[str, str]) -> BuiltApp:
-    """Put the process together. Raises KeysetError, StoreError or ValueError with a sentence for the operator."""
+async def build_app(
+    settings: Settings, environ: MutableMapping[str, str], told: Told | None = None
+) -> BuiltApp:
+    """Put the process together. Raises KeysetError, StoreError or ValueError with a sentence for the operator. `told`
+    hears of a database that is brought to a newer schema; that is done beside the event loop."""
     find_master_key(settings, environ)
-    keyset = load_keyset(environ)
+    keyset, keyset_file = load_keyset(environ), environ.get(FILE_VARIABLE, "").strip()
     clock = SystemClock()
     settings.server.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    failpoint = load_failpoint(environ)
-    store = SQLiteStore.open(
-        settings.server.data_dir / DATABASE_NAME, clock_ms=clock.now_ms, boot_id=clock.new_id("boot"),
+    failpoint, boot_id, audit = load_failpoint(environ), clock.new_id("boot"), _audit_key_file(settings)
+    store = await asyncio.to_thread(
+        SQLiteStore.open, settings.server.data_dir / DATABASE_NAME, clock_ms=clock.now_ms, boot_id=boot_id, told=told,
+        before_upgrade=copy_first(settings, keyset, clock),
         audit_key=open_audit_key(settings.server.data_dir, keyset), **({} if failpoint is None else failpoint.hooks()),
     )
     try:
-        keyset.require(store.kek_ids())
-        return await _build(settings, store, Vault(keyset, store.instance_id), clock)
+        check_keyset(keyset, store.keks_in_use(), store.retired_kek_ids())
+        vault = Vault(keyset, store.instance_id)
+        ring = Keyring(keyset, vault, Path(keyset_file) if keyset_file else None, audit)
+        keeper = KeyKeeper(ring, store, clock, boot_id=boot_id, host=socket.gethostname(), pid=os.getpid())
+        return await _build(settings, store, vault, ring, keeper, clock)
     except BaseException:
         await store.close()
         raise
 
 
+def _audit_key_file(settings: Settings) -> AuditKeyFile:
+    return AuditKeyFile(settings.server.data_dir / AUDIT_KEY_NAME)
+
+
 def open_audit_key(data_dir: Path, keyset: Keyset) -> bytes:
     """The key of the audit chains, sealed under the master key in a file of its own beside the database; made with
     it. A database whose file is lost is refused: a new key would make every old entry look forged."""
-    path, vault = data_dir / AUDIT_KEY_NAME, Vault(keyset, AUDIT_KEY_NAME)
-    if not path.exists():
+    file = AuditKeyFile(data_dir / AUDIT_KEY_NAME)
+    if not file.path.exists():
         if (data_dir / DATABASE_NAME).exists():
-            raise StoreError(f"{path} is missing. Restore it from the same backup as the database.")
-        dek = vault.new_dek(AUDIT_KEY_NAME)
-        sealed = vault.seal_secret(AUDIT_KEY_NAME, dek, "audit", os.urandom(32))
-        write_private(path, msgspec.json.encode({"dek": dek, "sealed": sealed}))
-    kept = msgspec.json.decode(path.read_bytes(), type=_AuditKey)
-    return vault.open_secret(AUDIT_KEY_NAME, kept.dek, "audit", kept.sealed)
+            raise StoreError(f"{file.path} is missing. Restore it from the same backup as the database.")
+        file.make(keyset)
+    return file.open(keyset)
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Whole or not at all, readable by the owner only."""
-    fresh = path.with_name(path.name + ".new")
-    with contextlib.suppress(FileNotFoundError):
-        fresh.unlink()
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+def make_backups(settings: Settings, vault: Vault, instance_id: str) -> BackupFolder:
+    """Where backups lie, and what seals them."""
+    data_dir = settings.server.data_dir
+    return BackupFolder(
+        settings.backup.folder_in(data_dir), data_dir, instance_id, FileSealer(vault), read_facts, __version__
+    )
 
 
-class _AuditKey(msgspec.Struct):
-    dek: WrappedDek
-    sealed: Sealed
+def copy_first(
+    settings: Settings, keyset: Keyset, clock: SystemClock
+) -> Callable[[str, str], None] | None:
+    """What is done before a database is brought to a newer schema: the way back, because no step is ever undone."""
+    if not settings.backup.rules.before_upgrade:
+        return None
+
+    def copy(_: str, new_schema: str) -> None:
+        instance_id = read_instance(settings.server.data_dir / DATABASE_NAME)
+        if instance_id is None:
+            return
+        folder = make_backups(settings, Vault(keyset, instance_id), instance_id)
+        try:
+            made = folder.make_now(clock.now_ms(), lambda *_: None, before_schema=new_schema)
+        except BackupTrouble as error:
+            raise StoreError(
+                f"It must be upgraded, and could not be copied first: {error.sentence} {error.fix} "
+                "Or upgrade without a copy: [backup] before_upgrade = false."
+            ) from error
+        for name in outdated(folder.list_now(), settings.backup.rules):
+            folder.drop_now(name)
+        logger.info("the database before the upgrade is kept as %s", made.name)
+
+    return copy
 
 
-async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: SystemClock) -> BuiltApp:
+async def _build(
+    settings: Settings, store: SQLiteStore, vault: Vault, ring: Keyring, keeper_of_keys: KeyKeeper, clock: SystemClock
+) -> BuiltApp:
     product = settings.product
     origins: Mapping[str, Origin] = {name: parse_origin(url) for name, url in settings.origins.items()}
     upstream = Upstream(
@@ -289,9 +333,15 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
     await store.save_minimums({name: plan.minimum_balance_credits for name, plan in product.plans.items()})
     mailer, sender = make_channels(settings, store.instance_id, upstream)
     payments = make_payments(settings, store.instance_id)
+    key_check = KeyCheck(ring, store, clock)
     scheduler = Scheduler([
+        keyset_job(keeper_of_keys),
+        open_all_job(key_check),
         calendar_job(store, clock.now_ms),
-        deliver_job(EMAIL, MailDelivery(store, mailer, clock, product)),
+        deliver_job(EMAIL, MailDelivery(
+            store, mailer, clock, product, words=settings.portal.words,
+            calls=NoticeCalls(store, ReceiptControl(store, clock), clock, settings.portal.words),
+        )),
         deliver_job(EVENT, EventDelivery(store, sender, clock, product)),
         billing_job(store, clock.now_ms),
         expire_holds_job(store, clock.now_ms),
@@ -341,27 +391,33 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
     ))
     address = OwnAddress(settings.connect.public_url)
     files = ExportFiles(settings.server.data_dir / EXPORTS_NAME)
+    backups = make_backups(settings, vault, store.instance_id)
     desk = make_desk(
-        store=store, directory=directory, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
-        opener=opener, upstream=upstream, providers=providers, origins=origins, clock=clock, product=product,
+        store=store, directory=directory, books=store, prices=store,
+        auditor=KeyAuditor(store, key_check), sealer=vault, safe=vault, opener=opener, upstream=upstream,
+        providers=providers, origins=origins, clock=clock, product=product,
         connect=settings.connect, payments=payments, portal=settings.portal, console=make_console_rules(settings),
         address=address,
         channels={EMAIL: "" if mailer else NO_MAIL, EVENT: "" if sender else NO_EVENTS}, files=files,
+        backup_files=backups, backup_rules=settings.backup.rules,
+        ring=ring, keeper=keeper_of_keys, key_check=key_check,
     )
-    work = make_work(settings, desk, store, listed, files, clock)
-    scheduler.add(*work_jobs(work))
+    work = make_work(settings, desk, store, listed, files, backups, ring, key_check, clock)
+    scheduler.add(*work_jobs(work), backup_job(desk.backups))
     scheduler.add(read_keys_job(desk.key_readings))
     if payments is not None:
         scheduler.add(payments_job(desk.payment_events), reconcile_job(desk.payment_events, clock.now_ms))
     manage = manage_app(desk, authentication, store, clock)
     passwords = PasswordHashes()
-    machine = make_machine(settings, store, vault, scheduler, circuits, clock)
+    machine = make_machine(settings, store, scheduler, circuits, clock)
     console = make_console(settings, desk, store, vault, passwords, upstream, clock, address, explainer, machine,
                            test_mode=payments is not None and not payments.livemode)
 
     portal = make_portal(settings, desk, vault, clock, explainer)
 
     async def ready() -> str | None:
+        if not await asyncio.to_thread(ring.opens_audit_key):
+            return "the master keys do not open the audit key beside the database"
         return None if await store.check_writable() else "the database cannot be written"
 
     door = FrontDoor(
@@ -372,22 +428,26 @@ async def _build(settings: Settings, store: SQLiteStore, vault: Vault, clock: Sy
         header_fields=limits.header_fields, header_bytes=limits.header_bytes,
     )
     return BuiltApp(
-        door, operator_token, scheduler, calls, keeper, refresh, store, upstream, payments, address, passwords, work
+        door, operator_token, scheduler, calls, keeper, refresh, store, upstream, payments, address, passwords, work,
+        keeper_of_keys,
     )
 
 
 def make_work(
-    settings: Settings, desk: Desk, store: SQLiteStore, listed: ListedPrices, files: ExportFiles, clock: SystemClock
+    settings: Settings, desk: Desk, store: SQLiteStore, listed: ListedPrices, files: ExportFiles,
+    backups: BackupFolder, ring: Keyring, key_check: KeyCheck, clock: SystemClock,
 ) -> WorkRunner:
     """Who does which long work; what is not configured is refused by its row."""
     workers: dict[WorkKind, Worker] = {
         WorkKind.EXPORT: ExportWorker(store, desk.exports, files),
         WorkKind.EXPORT_ALL: ExportAllWorker(store, desk.exports, files),
         WorkKind.REPLAY: ReplayWorker(store, store, store, clock, settings.product),
-        WorkKind.LEDGER_CHECK: LedgerCheckWorker(store, clock),
+        WorkKind.LEDGER_CHECK: LedgerCheckWorker(KeyAuditor(store, key_check), clock),
         WorkKind.PRICE_SYNC: PriceSyncWorker(
             listed, store, settings.price_overrides, clock, fetch=settings.price_sync.on
         ),
+        WorkKind.REWRAP: RewrapWorker(ring, store, key_check, clock),
+        WorkKind.BACKUP: BackupWorker(backups, clock, settings.backup.rules),
     }
     if settings.product.billing.uses_stripe:
         workers[WorkKind.RECONCILE] = ReconcileWorker(desk.payment_events)
@@ -428,7 +488,7 @@ def make_console(
 
 
 def make_machine(
-    settings: Settings, store: SQLiteStore, vault: Vault, scheduler: Scheduler, circuits: Circuits, clock: SystemClock
+    settings: Settings, store: SQLiteStore, scheduler: Scheduler, circuits: Circuits, clock: SystemClock
 ) -> Machine:
     """What the console tells of this process."""
     folder = settings.server.data_dir
@@ -442,21 +502,26 @@ def make_machine(
 
     return Machine(
         version=__version__, schema=HEAD, data_dir=str(folder), config_path=str(settings.config_path),
-        started_at_ms=clock.now_ms(), primary_kek=vault.primary_kek_id, configuration=settings.lines,
-        writable=store.check_writable, disk=disk, jobs=scheduler.lines,
+        started_at_ms=clock.now_ms(), configuration=settings.lines, writable=store.check_writable,
+        disk=disk, jobs=scheduler.lines,
         providers_down=lambda: circuits.providers_down(clock.monotonic()),
         routes_down=lambda: circuits.routes_down(clock.monotonic()),
     )
+
+
+def make_site(settings: Settings) -> Site:
+    """Templates and assets in the host's words and colours. Raises ValueError for words of no page."""
+    rules = settings.portal
+    if wrong := check_words(rules.words, known_texts()) if rules.words else []:
+        raise ValueError(f"{settings.config_path}: [portal.words]: {' '.join(wrong)}")
+    return Site(Words(rules.words), theme=theme_sheet(rules.theme.light, rules.theme.dark))
 
 
 def make_portal(
     settings: Settings, desk: Desk, vault: Vault, clock: SystemClock, explainer: Explainer
 ) -> PortalApp:
     """The pages of workspaces' people, in the host's words and colours. Raises ValueError for words of no page."""
-    rules = settings.portal
-    if wrong := check_words(rules.words, known_texts()) if rules.words else []:
-        raise ValueError(f"{settings.config_path}: [portal.words]: {' '.join(wrong)}")
-    site = Site(Words(rules.words), theme=theme_sheet(rules.theme.light, rules.theme.dark))
+    rules, site = settings.portal, make_site(settings)
     house = PortalHouse(
         desk, site, settings.product, rules, clock, vault, explainer, proxies=settings.server.proxies
     )
@@ -515,8 +580,9 @@ def check_channels(settings: Settings) -> None:
             raise ValueError(channel.problem)
 
 
-def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
-    """Run until SIGTERM or SIGINT: stop listening, let calls in flight end, settle, exit."""
+def serve(settings: Settings, environ: MutableMapping[str, str], told: Told | None = None) -> None:
+    """Run until SIGTERM or SIGINT: stop listening, let calls in flight end, settle, exit. `told` hears of an upgrade of
+    the database, on another thread."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("ownkey").setLevel(logging.INFO)
     harden_process()
@@ -524,7 +590,7 @@ def serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
     check_payments(settings)
     check_console(settings)
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_serve(settings, environ))
+        runner.run(_serve(settings, environ, told))
 
 
 def settle_heap() -> None:
@@ -541,32 +607,71 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _serve(settings: Settings, environ: MutableMapping[str, str]) -> None:
-    built = await build_app(settings, environ)
-    settle_heap()
+async def _serve(settings: Settings, environ: MutableMapping[str, str], told: Told | None) -> None:
+    """The port is listened on first: while the database is upgraded, every door says so (`UpgradingDoor`)."""
+    door = UpgradingDoor(settings.product, make_site(settings), time.monotonic, settings.portal.origins)
+    server = uvicorn.Server(uvicorn.Config(
+        door, host=settings.server.host, port=settings.server.port, http="httptools", lifespan="off",
+        access_log=False, proxy_headers=False, log_config=None, server_header=False, interface="asgi3",
+        timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(settings.server.shutdown_s), backlog=4096,
+    ))
+    # uvicorn stops at a signal and then raises it again: it must not end the process before the books are closed.
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(wanted, lambda *_: None)
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for this
+        await asyncio.sleep(0.01)
+    if serving.done():
+        await serving
+        return
+    try:
+        built = await _build_behind(door, serving, settings, environ, told)
+    except BaseException:
+        server.should_exit = True
+        await serving
+        raise
+    if built is not None:
+        await _serve_built(built, door, server, serving, settings)
+
+
+async def _build_behind(
+    door: UpgradingDoor, serving: "asyncio.Future[None]", settings: Settings, environ: MutableMapping[str, str],
+    told: Told | None,
+) -> BuiltApp | None:
+    """The process behind its door; None where it was told to stop meanwhile."""
+
+    def heard(step: UpgradeStep) -> None:
+        door.told(step)
+        if told is not None:
+            told(step)
+
+    building = asyncio.ensure_future(build_app(settings, environ, heard))
+    both: list[asyncio.Future[Any]] = [building, serving]
+    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
+        return await building
+    # What is in the middle of a step ends it first; the transaction around all steps is then undone.
+    door.stop()
+    with contextlib.suppress(StoreError):
+        await (await building).aclose()
+    return None
+
+
+async def _serve_built(
+    built: BuiltApp, door: UpgradingDoor, server: uvicorn.Server, serving: "asyncio.Future[None]", settings: Settings
+) -> None:
     run_file = settings.server.data_dir / RUN_FILE_NAME
     try:
-        config = uvicorn.Config(
-            built.asgi, host=settings.server.host, port=settings.server.port, http="httptools", lifespan="off",
-            access_log=False, proxy_headers=False, log_config=None, server_header=False, interface="asgi3",
-            timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(settings.server.shutdown_s), backlog=4096,
-        )
-        server = uvicorn.Server(config)
-        # uvicorn stops at a signal and then raises it again: it must not end the process before the books are closed.
-        for wanted in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(wanted, lambda *_: None)
-        serving = asyncio.ensure_future(server.serve())
-        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for this
-            await asyncio.sleep(0.01)
-        if server.started:
-            built.scheduler.start()
-            url = _announce(server, run_file, built.operator_token)
-            built.address.listens_at(url)
-            logger.info("ownkey %s serves %s at %s", __version__, settings.product.name, url)
-            for warning in settings.portal.theme.warnings:
-                logger.warning("ownkey: [portal.theme] %s", warning)
-            if settings.mail is None:
-                logger.warning("ownkey: no [mail] is configured, so nobody is e-mailed about caps, keys and payments")
+        settle_heap()
+        door.open(built.asgi)
+        built.scheduler.start()
+        url = _announce(server, run_file, built.operator_token)
+        built.address.listens_at(url)
+        logger.info("ownkey %s serves %s at %s", __version__, settings.product.name, url)
+        for warning in settings.portal.theme.warnings:
+            logger.warning("ownkey: [portal.theme] %s", warning)
+        if settings.mail is None:
+            logger.warning("ownkey: no [mail] is configured, so nobody is e-mailed about caps, keys and payments")
         await serving
     finally:
         with contextlib.suppress(FileNotFoundError):

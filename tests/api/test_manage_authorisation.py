@@ -48,6 +48,7 @@ BODIES: dict[str, Any] = {
     "mint_portal_session": {"member": {"id": "u1", "email": "a@example.com"}, "role": "admin", "mode": "page",
                             "return_url": ""},
     "add_operator": {"email": "new@example.com"}, "put_operator_role": {"role": "ops"},
+    "promote_master_key": {"key": "k_x", "fingerprint": "0" * 16}, "retire_master_key": {"key": "k_x"},
     "start_work": {"kind": "export"}, "start_upkeep": {"kind": "ledger_check"},
     "put_feature": {"on": True}, "put_cap": {"cap_usd": "5"}, "grant_credits": {"amount_credits": 1},
     "disable_credential": {}, "disable_platform_credential": {},
@@ -56,7 +57,7 @@ BODIES: dict[str, Any] = {
 }
 PATHS = {"member": "u1", "project": "p1", "token": "tok_x", "provider": "openrouter", "task": "draft_reply",
          "receipt": "rcpt_x", "work": "work_x", "row": "1", "conversation": "c1", "event": "evt_1",
-         "reading": "1", "session": "ses_x", "operator": "ada@example.com"}
+         "backup": "x.backup", "reading": "1", "session": "ses_x", "operator": "ada@example.com"}
 
 
 def fill(route: ManageRoute, workspace: str) -> str:

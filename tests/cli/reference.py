@@ -35,7 +35,8 @@ def render() -> str:
     lines = [HEAD]
     for name, command in root.commands.items():
         if hasattr(command, "commands"):
-            lines.append(f"\n## ownkey {name}\n\n{_sentence(command)}")
+            # A group that is a command by itself has options of its own.
+            lines.append(_command(f"ownkey {name}", command, "##"))
             for sub, leaf in command.commands.items():
                 lines.append(_command(f"ownkey {name} {sub}", leaf, "###"))
         else:

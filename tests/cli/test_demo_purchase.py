@@ -21,6 +21,8 @@ def test_the_demo_plays_a_purchase_and_a_missed_payment() -> None:
 
     assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-2_000:]
     story = " ".join(done.stdout.split())
+    assert "The host product is Pocket Forge; its customer is Greta's workshop." in story
+    assert "App builder" not in story
     for said in (
         "OpenRouter is not enabled for this workspace.", "pressed twice, the same one", "ownkey_checkout=paid",
         "e-mail to ada@example.com: Greta's workshop: the OpenRouter add-on is active",

@@ -3,13 +3,14 @@
 import csv
 import io
 import json
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from tests.deployment import Deployment, deployed
+from tests.deployment import Deployment, TestWorkspace, deployed
 
 MODEL = "openai/gpt-4.1-mini"
 
@@ -74,6 +75,41 @@ def test_a_month_is_replayed(running: Deployment) -> None:
     assert result["before_usd"] != "0.00"
     assert "as it was" in shown
     assert "nobody knows" in shown
+
+
+def test_a_backup_is_made_and_fetched_while_calls_go_on(running: Deployment, tmp_path: Path) -> None:
+    """S8: through the server, with progress a line where it is piped; no call fails meanwhile, and the file is whole,
+    private and what the server keeps."""
+    token = running.manage("POST", "workspaces/acme/tokens", {"label": "b"})["token"]
+    workspace = TestWorkspace(running, "acme", token)
+    statuses: list[int] = []
+    over = threading.Event()
+
+    def call() -> None:
+        while not over.is_set():
+            statuses.append(workspace.post("/v1/chat/completions", {
+                "model": MODEL, "max_tokens": 20, "messages": [{"role": "user", "content": "meanwhile"}],
+            }).status_code)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    place = tmp_path / "a.backup"
+    made = running.cli("backup", "--out", str(place))
+    over.set()
+    caller.join()
+    kept = list((running.home / "data" / "backups").iterdir())
+
+    assert made.returncode == 0, made.stderr
+    assert '"state": "done"' in made.stdout
+    assert len(statuses) > 5
+    assert set(statuses) == {200}
+    assert [path.read_bytes() for path in kept] == [place.read_bytes()]
+    assert place.stat().st_mode & 0o777 == 0o600
+    audited = running.manage("GET", "audit", token=running.operator)["rows"]
+    assert ("backup.fetched", kept[0].name) in [(row["action"], row["target"]) for row in audited]
+    for other in (running.service, token):
+        answer = running.try_manage("GET", f"backups/{kept[0].name}/file", token=other)
+        assert answer.status_code == 403
 
 
 def test_a_download_says_what_it_is(running: Deployment) -> None:

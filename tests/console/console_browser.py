@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.compiled_pages import COMPILED
 from tests.control.staff_house import OWN_URL, PASSWORD, Person, StaffHouse, open_staff
 
 from ownkey.console.app import ConsoleApp
@@ -129,7 +130,7 @@ async def open_browser(
     async with open_staff(folder, rules, **more) as staff:
         house = staff.house
         app = ConsoleApp(ConsoleHouse(
-            staff.staff, house.desk, Site(Words()), house.product, house.clock, OwnAddress(OWN_URL)))
+            staff.staff, house.desk, Site(Words(), compiled=COMPILED), house.product, house.clock, OwnAddress(OWN_URL)))
         async with browse(app, staff) as browser:
             yield browser
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from tests.compiled_pages import COMPILED
 from tests.control.house import House, open_house
 from tests.control.staff_house import ADDRESS, OWN_URL, Person, StaffHouse
 from tests.portal.dry_runs import explainer_of
@@ -130,7 +131,7 @@ async def open_console(folder: Path, preset: str = "support-desk", **house: Any)
             "ops": await helper.enrol("ada@example.com", "ops"),
         }
         pages = ConsoleHouse(
-            staff, control.desk, Site(Words()), control.product, control.clock, address,
+            staff, control.desk, Site(Words(), compiled=COMPILED), control.product, control.clock, address,
             test_mode="payments" in house, explainer=explainer_of(control), machine=machine_of(control),
         )
         yield Console(control, helper, ConsoleApp(pages), people)
@@ -141,7 +142,7 @@ def machine_of(control: House) -> Machine:
     now = control.clock.now_ms()
     return Machine(
         version="9.9.9", schema="0034", data_dir="/srv/ownkey/data", config_path="/srv/ownkey/ownkey.toml",
-        started_at_ms=now, primary_kek="k_primary", writable=control.store.check_writable,
+        started_at_ms=now, writable=control.store.check_writable,
         disk=lambda: (50 * 1024**3, 100 * 1024**3), jobs=lambda: [
             JobLine("expire_holds", 5.0, 12, 0, "", now - 4_000, 3, now + 1_000),
             JobLine("price_sync", 86_400.0, 1, 1, "TimeoutError", now - 60_000, 900, now + 86_000_000),

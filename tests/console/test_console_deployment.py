@@ -86,7 +86,7 @@ async def test_health_tells_what_is_broken(console: Console) -> None:
     console.app = ConsoleApp(house)
     seen = await console.get("/console")
 
-    assert well == ["ok", "ok", "ok", "warning", "ok", "ok", "ok"]
+    assert well == ["ok", "ok", "ok", "warning", "ok", "ok", "ok", "unknown"]
     assert health(seen.html)[:3] == ["danger", "warning", "danger"]
     assert "Anthropic: left out for everybody now." in seen.text
     assert "1.0 GB of 100.0 GB are free." in seen.text
@@ -164,9 +164,19 @@ async def test_a_failed_event_is_shown_and_retried_with_one_effect(tmp_path: Pat
         seen = await console.get("/console/billing?state=failed", "support")
         home = await console.get("/console")
         stripe.down = False
-        done = await console.post(f"/console/billing/events/{quote(stripe.events[0].id)}/retry")
+        path = f"/console/billing/events/{quote(stripe.events[0].id)}/retry"
+        asked = await console.get(path)
+        silent = await console.post(path)
+        done = await console.post(path, {"reason": "Stripe was away, ticket 7"})
         after = await console.follow(done)
-        run = await console.post("/console/billing/reconcile")
+        compare = await console.get("/console/billing/reconcile")
+        unsaid = await console.post("/console/billing/reconcile")
+        run = await console.post("/console/billing/reconcile", {"reason": "Ticket 7"})
+        unknown = await console.get("/console/billing/events/evt_none/retry")
+        console.grow_old()
+        old = [await console.get(path), await console.post(path, {"reason": "Ticket 7"}),
+               await console.get("/console/billing/reconcile"),
+               await console.post("/console/billing/reconcile", {"reason": "Ticket 7"})]
         found = await console.get(f"/console/search?q={next(iter(stripe.subscriptions))}")
 
         assert "Test mode." in seen.text
@@ -175,6 +185,13 @@ async def test_a_failed_event_is_shown_and_retried_with_one_effect(tmp_path: Pat
         assert "of Stripe's events failed" in home.text
         assert "worked on once more: processed." in after.text
         assert run.status == 303
+        assert "It may grant credits" in asked.text
+        assert "it may grant credits" in compare.text
+        assert (silent.status, unsaid.status, unknown.status) == (422, 422, 404)
+        assert [seen.status for seen in old] == [303, 403, 303, 403]
+        assert old[0].headers["location"].startswith("/console/confirm?path=")
+        reasons = [after["for"] for action, _, after in await console.audit() if action == "operator.reason"]
+        assert reasons == ["billing.retried", "billing.reconciled"]
         assert "Waiting to begin." in (await console.get("/console/billing")).text
         assert found.headers["location"] == f"/console/workspaces/{workspace.id}#addon"
         assert ("billing.retried", "operator", None) in await console.audit()
@@ -322,7 +339,7 @@ async def test_the_system_page_tells_of_jobs_and_master_keys(console: Console) -
     seen = await console.get("/console/system", "support")
 
     assert "9.9.9" in seen.text
-    assert f"{workspace.dek.kek_id} 2" in seen.text, "the workspace's and the platform's own"
+    assert f"{workspace.dek.kek_id} primary 3" in seen.text, "the workspace's, the platform's and the audit key's"
     assert "TimeoutError" in seen.text
     assert "expire_holds 5.0 s" in seen.text
 

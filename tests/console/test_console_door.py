@@ -415,6 +415,16 @@ async def test_the_provider_lets_in_and_proves_again(tmp_path: Path) -> None:
             replay = await browser.go(back)
             assert replay.status_code == 403
             assert "this browser did not begin it" in browser.text
+            await browser.go("/console/confirm?path=/console/billing")
+            again = await browser.go("/console/oidc/start?path=/console/billing&fresh=1")
+            unproved = await browser.go(provider.approve(again.headers["location"]).removeprefix(OWN_URL))
+            assert unproved.status_code == 403
+            assert "your provider does not say when you proved who you are" in browser.text
+            assert "OpenID Connect then requires auth_time in the ID token" in browser.text
+            assert "do this with the command line beside the server." in browser.text
+            assert "You are still signed in, and nothing was changed." in browser.text
+            assert "/console/oidc/start?path=%2Fconsole%2Fbilling&amp;fresh=1" in unproved.text
+            assert (await browser.go("/console/account")).status_code == 200
             provider.auth_time = clock.at_ms // 1_000
             await browser.go("/console/confirm?path=/console/account")
             again = await browser.go("/console/oidc/start?path=/console/account&fresh=1")

@@ -25,10 +25,12 @@ OPS_ONLY = {
     ("GET", "/console/workspaces/{workspace}/tokens/{token}/revoke"),
     ("POST", "/console/workspaces/{workspace}/tokens/{token}/revoke"),
     ("GET", "/console/models/override"), ("POST", "/console/models/override"),
-    ("POST", "/console/billing/events/{event}/retry"), ("POST", "/console/billing/reconcile"),
+    ("GET", "/console/billing/events/{event}/retry"), ("POST", "/console/billing/events/{event}/retry"),
+    ("GET", "/console/billing/reconcile"), ("POST", "/console/billing/reconcile"),
     ("POST", "/console/developers/tokens"), ("GET", "/console/developers/tokens/{token}/revoke"),
     ("POST", "/console/developers/tokens/{token}/revoke"), ("POST", "/console/outbox/{row}/retry"),
     ("POST", "/console/system/work"), ("POST", "/console/system/work/{work}/cancel"),
+    ("GET", "/console/system/rewrap"), ("POST", "/console/system/rewrap"), ("POST", "/console/system/backup"),
 }
 """Everything that changes a workspace or the deployment, and the forms that ask for it (security, section 7)."""
 
@@ -36,8 +38,11 @@ FRESH = {
     "/console/workspaces/{workspace}/credits", "/console/workspaces/{workspace}/entitlement",
     "/console/models/override", "/console/developers/tokens", "/console/operators",
     "/console/operators/{operator}/role", "/console/operators/{operator}/enable", "/console/operators/{operator}/reset",
+    "/console/system/rewrap", "/console/billing/events/{event}/retry", "/console/billing/reconcile",
+    "/console/system/backup",
 }
-"""What gives away money or rights: only with a proof of identity that is ten minutes old at most."""
+"""What gives away money or rights, moves every data key or copies all there is: only with a proof of identity that is
+ten minutes old at most."""
 
 SUPPORT_CHANGES = {
     "/console/workspaces/{workspace}/view-as", "/console/calls/filters", "/console/calls/filters/delete",
@@ -111,7 +116,7 @@ async def test_a_proof_of_identity_grows_old(console: Console) -> None:
 
         assert asked.status == 303, path
         assert asked.headers["location"].startswith("/console/confirm?path=%2Fconsole%2F")
-    assert len(asking) == 4
+    assert len(asking) == 7
 
 
 async def test_every_form_needs_its_token_and_comes_from_here(console: Console) -> None:
@@ -150,7 +155,8 @@ async def test_no_form_reads_a_key_moves_a_switch_or_raises_a_cap(console: Conso
 async def test_a_status_form_changes_the_status_and_nothing_else(console: Console) -> None:
     """S8: fields that a form does not have are not taken."""
     workspace = await console.control.with_key()
-    form = {"status": "suspended", "reason": "abuse, ticket 7", "always_use_key": "true", "plan": "enterprise"}
+    form = {"version": "active", "status": "suspended", "reason": "abuse, ticket 7", "always_use_key": "true",
+            "plan": "enterprise"}
     done = await console.post(f"/console/workspaces/{workspace.id}/status", form)
     after = await console.control.desk.workspaces.find(workspace.id)
 

@@ -116,10 +116,12 @@ async def test_suspending_needs_a_reason_and_is_undone(builder: Console) -> None
     workspace = await builder.control.with_key()
     path = f"/console/workspaces/{workspace.id}/status"
     asked = await builder.get(path)
-    empty = await builder.post(path, {"status": "suspended", "reason": " "})
-    done = await builder.follow(await builder.post(path, {"status": "suspended", "reason": "Abuse, ticket 7"}))
+    active = {"version": asked.field("version"), "status": "suspended"}
+    empty = await builder.post(path, {**active, "reason": " "})
+    done = await builder.follow(await builder.post(path, {**active, "reason": "Abuse, ticket 7"}))
     suspended = await builder.control.again(workspace)
-    lifted = await builder.post(path, {"status": "active", "reason": "Ticket 7 is closed"})
+    version = (await builder.get(path)).field("version")
+    lifted = await builder.post(path, {"version": version, "status": "active", "reason": "Ticket 7 is closed"})
 
     assert "Suspend this workspace?" in asked.text
     assert (empty.status, "A reason has" in empty.text) == (422, True)
@@ -154,8 +156,9 @@ async def test_credits_are_granted_once_however_often_the_form_is_sent(builder: 
 async def test_an_add_on_is_given_without_payment(builder: Console) -> None:
     workspace = await builder.control.with_key()
     path = f"/console/workspaces/{workspace.id}/entitlement"
-    bad = await builder.post(path, {"entitlement": "included", "reason": "Ticket 9 asks"})
-    done = await builder.post(path, {"entitlement": "active", "reason": "Ticket 9 asks"})
+    version = (await builder.get(path)).field("version")
+    bad = await builder.post(path, {"version": version, "entitlement": "included", "reason": "Ticket 9 asks"})
+    done = await builder.post(path, {"version": version, "entitlement": "active", "reason": "Ticket 9 asks"})
 
     assert bad.status == 422
     assert done.status == 303
@@ -169,7 +172,7 @@ async def test_disabling_a_key_says_first_who_pays_then(builder: Console) -> Non
     path = f"/console/workspaces/{workspace.id}/credentials/openrouter/disable"
     asked = await builder.get(path)
     assert "Only the workspace's people can enable it again." in asked.text
-    done = await builder.post(path, {"reason": "Leaked in ticket 10"})
+    done = await builder.post(path, {"version": asked.field("version"), "reason": "Leaked in ticket 10"})
     changed = await builder.control.again(workspace)
     after = changed.credentials["openrouter"]
 
@@ -179,6 +182,28 @@ async def test_disabling_a_key_says_first_who_pays_then(builder: Console) -> Non
     assert after.sealed == workspace.credentials["openrouter"].sealed
     missing = await builder.get(f"/console/workspaces/{workspace.id}/credentials/google/disable")
     assert missing.status == 404
+
+
+@pytest.mark.parametrize("version", [None, "", "no-version"])
+async def test_a_stale_deed_is_not_done(builder: Console, version: str | None) -> None:
+    """Portal 1.6: status, add-on and key as they are now, what was typed, and nothing changed; the same for a form that
+    does not say what it was made for."""
+    workspace = await builder.control.with_key()
+    await builder.control.desk.workspaces.set_entitlement(workspace, EntitlementState.ACTIVE, ACTOR)
+    before = await builder.control.again(workspace)
+    base, reason = f"/console/workspaces/{workspace.id}", "Ticket 11 asks"
+    for deed, form in (("status", {"status": "suspended"}), ("entitlement", {"entitlement": "none"}),
+                       ("credentials/openrouter/disable", {})):
+        asked = await builder.get(f"{base}/{deed}")
+        sent = {} if version is None else {"version": version}
+        seen = await builder.post(f"{base}/{deed}", {**form, **sent, "reason": reason})
+        assert seen.status == 409, deed
+        assert "This was changed in the meantime, so nothing was changed now." in seen.text
+        assert reason in seen.html
+        assert seen.field("version") == asked.field("version") != ""
+
+    assert await builder.control.again(workspace) == before
+    assert "operator.reason" not in {row[0] for row in await builder.audit(workspace.id)}
 
 
 async def test_a_token_shows_when_it_was_last_used_and_is_revoked(builder: Console) -> None:

@@ -43,18 +43,22 @@ SUPPORT = {
 OPS = {
     *(f"{method} {ONE}{path}" for method in ("GET", "POST") for path in (
         "/status", "/credentials/{provider}/disable", "/tokens/{token}/revoke")),
-    "POST /console/billing/events/{event}/retry", "POST /console/billing/reconcile",
     "GET /console/developers/tokens/{token}/revoke", "POST /console/developers/tokens/{token}/revoke",
     "POST /console/outbox/{row}/retry", "POST /console/system/work", "POST /console/system/work/{work}/cancel",
     "GET /console/operators", f"GET {PERSON}/disable", f"POST {PERSON}/disable",
 }
 FRESH = {
     *(f"{method} {ONE}{path}" for method in ("GET", "POST") for path in ("/credits", "/entitlement")),
+    *(f"{method} {CONSOLE}/billing/{path}" for method in ("GET", "POST") for path in (
+        "events/{event}/retry", "reconcile")),
     "GET /console/models/override", "POST /console/models/override", "POST /console/developers/tokens",
+    "POST /console/system/backup",
+    "GET /console/system/rewrap", "POST /console/system/rewrap",
     "POST /console/operators", f"POST {PERSON}/role", f"POST {PERSON}/enable", f"GET {PERSON}/reset",
     f"POST {PERSON}/reset",
 }
-"""What gives money, prices or rights away: ops who have proved who they are within ten minutes."""
+"""What gives money, prices or rights away, or moves every data key: ops who have proved who they are within ten
+minutes."""
 
 OPEN = {
     *(f"{method} /console/{path}" for method in ("GET", "POST") for path in (

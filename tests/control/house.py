@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.fresh_database import lay_database
+
 from ownkey.control.desk import Desk, make_desk
 from ownkey.control.health import HealthKeeper
+from ownkey.control.master_key import KeyKeeper
+from ownkey.control.master_key_check import KeyAuditor, KeyCheck
 from ownkey.control.pace import KeyTestPace, PaceLimits
 from ownkey.control.ports import Payments
 from ownkey.control.probes import AuthProber
@@ -29,10 +33,14 @@ from ownkey.providers.openai import OpenAIProvider
 from ownkey.providers.openrouter import OpenRouterProvider
 from ownkey.settings.product import load_settings
 from ownkey.settings.starter import write_config_text
+from ownkey.store.backup import BackupFolder
 from ownkey.store.export_files import ExportFiles
 from ownkey.store.sqlite import SQLiteStore
+from ownkey.vault.audit_key import AuditKeyFile
 from ownkey.vault.envelope import Vault
-from ownkey.vault.keyset import generate_keyset_text, parse_keyset
+from ownkey.vault.keyring import Keyring
+from ownkey.vault.keyset import generate_keyset_text, read_keyset_file
+from ownkey.vault.sealed_file import FileSealer, read_facts
 
 KEYS = {
     "openrouter": "sk-or-v1-" + "5a7e" * 16,
@@ -165,6 +173,9 @@ class House:
     folder: Path
     keeper: HealthKeeper
     vault: Vault
+    ring: Keyring
+    key_keeper: KeyKeeper
+    key_check: KeyCheck
 
     async def workspace(self, name: str = "Acme", **fields: Any) -> WorkspaceState:
         return await self.desk.workspaces.create(NewWorkspace(name, **fields), ACTOR)
@@ -198,9 +209,18 @@ async def open_house(
 ) -> AsyncIterator[House]:
     product, urls = product_of(folder, preset, extra)
     clock, upstream = HandClock(), FakeUpstream()
-    store = SQLiteStore.open(folder / "ownkey.db", clock_ms=clock.now_ms, boot_id="boot")
+    store = SQLiteStore.open(lay_database(folder / "ownkey.db"), clock_ms=clock.now_ms, boot_id="boot")
     try:
-        vault = Vault(parse_keyset(generate_keyset_text()), store.instance_id)
+        key_file = folder / "master.key"
+        key_file.write_text(generate_keyset_text())
+        key_file.chmod(0o600)
+        keyset = read_keyset_file(key_file)
+        vault = Vault(keyset, store.instance_id)
+        audit = AuditKeyFile(folder / "audit.key")
+        audit.make(keyset)
+        ring = Keyring(keyset, vault, key_file, audit)
+        key_keeper = KeyKeeper(ring, store, clock, boot_id="boot", host="here", pid=1)
+        key_check = KeyCheck(ring, store, clock)
         opener = Opener(vault)
         await store.activate_prices(_prices(product), {}, author="test", at_ms=clock.at_ms)
         models = sorted({slug for task in product.tasks.values() for slug in task.models})
@@ -214,15 +234,19 @@ async def open_house(
         origins = {name: parse_origin(url) for name, url in urls.items()}
         keeper = HealthKeeper(store, opener, AuthProber(upstream, providers, origins, clock), clock)
         desk = make_desk(
-            store=store, directory=store, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
-            opener=opener, upstream=upstream,
+            store=store, directory=store, books=store, prices=store, auditor=KeyAuditor(store, key_check),
+            sealer=vault, safe=vault, opener=opener, upstream=upstream,
             providers=providers, origins=origins, clock=clock, product=product,
             connect=rules, payments=payments, portal=portal, files=ExportFiles(folder / "exports"),
+            backup_files=BackupFolder(
+                folder / "backups", folder, store.instance_id, FileSealer(vault), read_facts, "test"
+            ),
+            ring=ring, keeper=key_keeper, key_check=key_check,
             pace=KeyTestPace(pace or PaceLimits(
                 per_minute=1_000, per_day=1_000, keys_per_day=1_000, address_per_minute=1_000
             )),
         )
-        yield House(product, store, clock, upstream, opener, desk, folder, keeper, vault)
+        yield House(product, store, clock, upstream, opener, desk, folder, keeper, vault, ring, key_keeper, key_check)
         await keeper.stop()
     finally:
         await store.close()

@@ -374,16 +374,23 @@ async def test_the_status_says_what_calls_do_meanwhile(house: House) -> None:
     )
 
 
-@pytest.mark.parametrize(("always", "fails", "payer", "says"), [
-    (True, True, "your_key", "Credits are not touched."),
-    (False, False, "your_key", "credits are not used."),
-    (False, True, "credits", "credits pay for AI calls until it works again"),
+@pytest.mark.parametrize(("always", "fails", "platform", "payer", "says"), [
+    (True, True, True, "your_key", "Credits are not touched."),
+    (False, False, True, "your_key", "credits are not used."),
+    (False, True, True, "credits", "credits pay for AI calls until it works again"),
+    (False, True, False, "your_key", "fail until it works again or is replaced; credits are not used."),
 ])
 async def test_with_credits_the_status_says_who_stands_in(
-    tmp_path: Path, always: bool, fails: bool, payer: str, says: str
+    tmp_path: Path, always: bool, fails: bool, platform: bool, payer: str, says: str
 ) -> None:
-    """The switches decide, and the sentence tells."""
+    """The switches decide, and the sentence tells; credits that no key of the platform's can spend stand in for
+    nothing."""
     async with open_house(tmp_path, "app-builder") as house:
+        if platform:
+            await house.desk.credentials.save(
+                await house.desk.workspaces.platform(ACTOR), "openrouter", "sk-or-v1-" + "ab" * 32, label="",
+                save_anyway=False, address="", actor=ACTOR,
+            )
         workspace = await house.with_key(plan="enterprise")
         await house.desk.workspaces.change(
             workspace, {"always_use_key": always, "credits_if_key_fails": fails}, ACTOR

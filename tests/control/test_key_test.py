@@ -366,7 +366,7 @@ def test_pace_admits_and_refuses_exactly() -> None:
 
     for n in range(20):
         pace.admit(f"w{n}", b"k", "c", at)
-    with pytest.raises(Problem, match="20 a minute from one address"):
+    with pytest.raises(Problem, match="from your address: the limit is 20 a minute"):
         pace.admit("w99", b"k", "c", at)
 
 

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.backup_files import NoBackupFiles
 from tests.control.house import ACTOR, Opener, product_of
 from tests.emulator_process import EmulatorHandle, start_emulator
+from tests.fresh_database import lay_database
 
 from ownkey.bootstrap import SystemClock
 from ownkey.control.desk import Desk, make_desk
 from ownkey.control.key_test import TEST_SECONDS, KeyTest, KeyTestResult, Outcome
 from ownkey.control.live_probe import LiveProbe
+from ownkey.control.master_key import KeyKeeper
+from ownkey.control.master_key_check import KeyCheck
 from ownkey.control.pace import KeyTestPace, PaceLimits
 from ownkey.control.probes import AuthProber
 from ownkey.control.workspaces import NewWorkspace
@@ -37,6 +41,7 @@ from ownkey.providers.upstream import Upstream
 from ownkey.store.export_files import ExportFiles
 from ownkey.store.sqlite import SQLiteStore
 from ownkey.vault.envelope import Vault
+from ownkey.vault.keyring import Keyring
 from ownkey.vault.keyset import generate_keyset_text, parse_keyset
 
 PROVIDERS = ("openrouter", "openai", "anthropic", "google")
@@ -107,9 +112,11 @@ async def bench(tmp_path: Path, emulator: EmulatorHandle) -> AsyncIterator[Bench
     product, _ = product_of(tmp_path, "support-desk")
     clock, origins = SystemClock(), {p: parse_origin(emulator.base(p)) for p in PROVIDERS}
     upstream = Upstream(connect_s=3.0, allow_insecure_origins=True)
-    store = SQLiteStore.open(tmp_path / "ownkey.db", clock_ms=clock.now_ms, boot_id="boot")
+    store = SQLiteStore.open(lay_database(tmp_path / "ownkey.db"), clock_ms=clock.now_ms, boot_id="boot")
     try:
-        vault = Vault(parse_keyset(generate_keyset_text()), store.instance_id)
+        keyset = parse_keyset(generate_keyset_text())
+        vault = Vault(keyset, store.instance_id)
+        ring = Keyring(keyset, vault, None, None)
         await store.activate_prices(shipped_prices(product), {}, author="test", at_ms=clock.now_ms())
         providers = {
             p.id: p for p in (OpenRouterProvider(), OpenAIProvider(), AnthropicProvider(), GoogleProvider())
@@ -119,6 +126,9 @@ async def bench(tmp_path: Path, emulator: EmulatorHandle) -> AsyncIterator[Bench
             store=store, directory=store, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
             opener=Opener(vault), upstream=upstream, providers=providers, origins=origins, clock=clock,
             product=product, pace=pace, files=ExportFiles(tmp_path / "exports"),
+            backup_files=NoBackupFiles(),
+            ring=ring, keeper=KeyKeeper(ring, store, clock, boot_id="boot", host="here", pid=1),
+            key_check=KeyCheck(ring, store, clock),
         )
         quick = KeyTest(
             store, vault, Opener(vault), AuthProber(upstream, providers, origins, clock),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fresh_database import lay_database
 
 from ownkey.control.notices import LEASE_MS, EventDelivery, MailDelivery
 from ownkey.domain.errors import ChannelDown, Undeliverable
@@ -128,7 +129,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     config.write_text('preset = "app-builder"\n')
     product = load_settings(config, {}).product
     assert product.payers is Payers.WITH_CREDITS
-    store = SQLiteStore.open(tmp_path / "a.db", clock_ms=clock.now_ms, boot_id="b", audit_key=b"k" * 32)
+    store = SQLiteStore.open(
+        lay_database(tmp_path / "a.db"), clock_ms=clock.now_ms, boot_id="b", audit_key=b"k" * 32
+    )
     yield House(store, clock, product)
     findings = await store.verify(clock.ms)
     await store.close()

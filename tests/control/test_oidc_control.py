@@ -29,7 +29,7 @@ from tests.oidc_provider import (
     open_provider,
 )
 
-from ownkey.control.oidc import Returned
+from ownkey.control.oidc import Returned, Unconfirmed
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.domain.oidc import OidcRules
 from ownkey.domain.operators import ConsoleRules, OperatorSession
@@ -553,8 +553,11 @@ async def test_a_stale_or_foreign_proof_refreshes_nothing(scene: Scene, what: st
     if what == "a sign-in":
         await work
     else:
-        with pytest.raises(Problem):
+        with pytest.raises((Problem, Unconfirmed)) as raised:
             await work
+        told = {"no time": "requires auth_time", "too old": "did not ask you again", "somebody else": "somebody else"}
+        assert isinstance(raised.value, Unconfirmed) == (what in told)
+        assert told.get(what, "session has ended") in str(raised.value)
     found = await scene.staff.staff.sessions.find(back.secret)
 
     assert found is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from house import HandClock
+from tests.fresh_database import lay_database
 
 from ownkey.control.price_refresh import AUTHOR, ModelPriceRefresh
 from ownkey.domain.endpoints import Endpoint
@@ -53,7 +54,7 @@ class Room:
 @pytest.fixture
 async def room(tmp_path: Path) -> AsyncIterator[Room]:
     clock = HandClock()
-    store = SQLiteStore.open(tmp_path / "ownkey.db", clock_ms=clock.now_ms, boot_id="boot")
+    store = SQLiteStore.open(lay_database(tmp_path / "ownkey.db"), clock_ms=clock.now_ms, boot_id="boot")
     await store.activate_prices(
         [price(100, 400), price(7, 9, "acme/two")], {("openrouter", "acme/alias"): SLUG}, author="test", at_ms=1
     )

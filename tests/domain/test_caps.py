@@ -16,6 +16,7 @@ from ownkey.domain.caps import (
     Projection,
     decide_refusal,
     due_thresholds,
+    is_all_held,
     is_reached,
     parse_timezone,
     plan_period,
@@ -188,3 +189,12 @@ def test_a_month_is_projected_from_its_pace(
 ) -> None:
     """T21, T25: the rest of the month like what was until now, rounded up; nothing is said in the first day."""
     assert project(JUNE, spent, cap, int(day * DAY)) == expected
+
+
+@pytest.mark.parametrize(("cap", "spent", "held", "answer"), [
+    (1_000, 0, 1_000, True), (1_000, 0, 991, True), (1_000, 0, 990, False), (1_000, 400, 600, True),
+    (1_000, 1_000, 0, False), (None, 0, 1_000, False), (0, 0, 0, False), (1_000, 700, 500, True),
+])  # fmt: skip
+def test_all_is_held_where_less_than_a_hundredth_is_left(cap: int | None, spent: int, held: int, answer: bool) -> None:
+    """Held by calls in flight, not spent: what is spent is no reason to wait."""
+    assert is_all_held(cap, spent, held) is answer

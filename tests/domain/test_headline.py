@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.domain.test_receipt_words import MINI, REJECTED, attempt, failed, receipt
 
+from ownkey.domain.failures import FailureClass
 from ownkey.domain.headline import Beside, headline
 from ownkey.domain.receipts import (
     KEY_TEST,
@@ -121,8 +122,7 @@ def test_times_are_told_in_the_workspaces_zone() -> None:
     assert "AI resumes 1 Dec 01:00 CET" in headline(told, Beside("Europe/Berlin", PAUSED_AT_MS))
 
 
-FAILURES = ("rate_limit", "overload", "network", "timeout", "auth", "funds", "scope", "model_missing", "request",
-            "too_long", "policy", "bad_output")
+FAILURES = tuple(cls.value for cls in FailureClass)
 ROWS_OF = {
     Code.ADDON_REQUIRED: "F1", Code.ADDON_INACTIVE: "F2", Code.MINIMUM_BALANCE_REQUIRED: "F3",
     Code.OPENROUTER_KEY_REQUIRED: "F4", Code.ALWAYS_USE_KEY_UNAVAILABLE: "F5", Code.AI_PAUSED: "F7",
@@ -149,7 +149,7 @@ def one_attempt() -> Iterator[AttemptRecord]:
 def before() -> Iterator[tuple[AttemptRecord, ...]]:
     """What may have failed before: nothing, each class on each own route, and two in a row."""
     yield ()
-    for cls, status in itertools.product(FAILURES, (None, 200, 429, 503)):
+    for cls, status in itertools.product(FAILURES, (None, 200, 307, 429, 503, 529)):
         yield (direct_failed(cls, status),)
         yield (router_failed(cls, status),)
         yield (direct_failed(cls, status, cost_nusd=5, state=HoldState.SETTLED), router_failed(cls, status))
@@ -175,6 +175,31 @@ def failing() -> Iterator[Receipt]:
     for last in one_attempt():
         cut = replace(last, failure="network", signal="reset")
         yield receipt("F8", cut, code="provider_unavailable", message="Cut.", finish_reason=None)
+
+
+STATUSES = (None, 200, 206, 302, 307, 400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 498, 500, 502, 503, 504, 520,
+            524, 529, 599)
+NAMED = {529: "Anthropic answered 529 (overloaded)", 500: "Anthropic answered 500 (internal error)",
+         502: "Anthropic answered 502 (bad gateway)", 503: "Anthropic answered 503",
+         504: "Anthropic answered 504 (too slow)", 524: "Anthropic answered 524 (too slow)",
+         520: "Anthropic answered 520 (server error)", 409: "Anthropic answered 409 (busy)",
+         307: "Anthropic answered 307 (a redirect, which is not followed)"}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("cls", list(FailureClass))
+def test_every_failure_names_its_cause(cls: FailureClass, status: int | None) -> None:
+    """X2: each class of failure × each status that answers come with: what went wrong stands in words, not as a number
+    that readers would have to look up, and never as "failed"."""
+    said = headline(receipt("F11", direct_failed(cls.value, status), router()))
+    cause = said.partition(", so your OpenRouter key")[0]
+    if status == 503 and cls is FailureClass.OVERLOAD:
+        assert cause == "Anthropic answered 503"  # the contract's own words
+        return
+
+    assert re.fullmatch(r"Anthropic (answered \d{3} \([a-z ,]+\)|(?!answered|failed)[a-z][a-z ]+)", cause), cause
+    if cls is FailureClass.OVERLOAD and status in NAMED:
+        assert cause == NAMED[status]
 
 
 @pytest.mark.parametrize("generate", [refused, answered, failing])

@@ -98,15 +98,15 @@ def test_text_and_html_say_the_same(kind: Kind) -> None:
     text, html = " ".join(render_text(notice).split()), words(render_html(notice))
 
     shown = " ".join(html.text)
-    for part in (notice.headline, f"What calls do now: {notice.calls_now}", notice.button, notice.why, notice.mute):
+    for part in (notice.headline, f"{notice.asks} {notice.calls_now}", notice.button, notice.why, notice.mute):
         assert part in text
         assert part in shown
     for label, value in notice.facts:
         assert f"{label}: {value}" in text
         assert label in html.text
         assert value in html.text
-    assert html.links == [notice.url]
-    assert notice.url in text
+    assert html.links == [url for url in (notice.url, notice.call_url) if url]
+    assert all(url in text for url in html.links)
     assert bool(notice.mute) is (RULES[kind].topic in MUTEABLE)
     assert set(html.tags) <= {"html", "head", "meta", "title", "style", "body", "div", "h1", "table", "tr", "th", "td",
                               "p", "a", "strong", "span"}
@@ -123,6 +123,14 @@ def test_a_long_list_of_changes_is_no_headline() -> None:
     assert ">AI settings were changed.</h1>" in html
     assert notice.headline.partition(": ")[2][1:] in " ".join(words(html).text)
     assert render_text(notice).startswith(notice.headline)
+
+
+def test_of_several_sentences_the_first_is_the_heading() -> None:
+    """What follows from it stands below, in the weight of text."""
+    html = render_html(write_notice(Kind.ADDON_INACTIVE, SAMPLES[Kind.ADDON_INACTIVE], PLACE))
+
+    assert ">The OpenRouter add-on is inactive because it was not paid.</h1>" in html
+    assert ">The key is kept, not used, and works again when it is paid.</p>" in html
 
 
 def test_a_keys_hint_stays_on_one_line() -> None:
@@ -158,7 +166,7 @@ def test_a_hostile_name_stays_text(kind: Kind, name: str) -> None:
     assert b"\nBcc:" not in raw.split(b"\r\n\r\n")[0]
     assert "bcc" not in [key.lower() for key in message]
     assert not {"script", "img", "b"} & set(html.tags)
-    assert html.links == [notice.url]
+    assert html.links == [url for url in (notice.url, notice.call_url) if url]
     assert [key.lower() for key in message].count("subject") == 1
 
 
@@ -229,5 +237,5 @@ def test_a_link_that_is_no_web_address_is_none() -> None:
     """The entry URL is the operator's, but a button must never run anything."""
     notice = write_notice(Kind.AI_PAUSED, SAMPLES[Kind.AI_PAUSED], Place("A", "B", True, "javascript:alert(1)//{flow}"))
 
-    assert words(render_html(notice)).links == ["about:blank"]
+    assert words(render_html(notice)).links == ["about:blank"] * 2
     assert "javascript" not in render_text(notice)

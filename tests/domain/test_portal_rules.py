@@ -1,5 +1,7 @@
 """The pages of a visit: what each role sees of each, where a flow leads, and what an operator's look may do."""
 
+import itertools
+
 import pytest
 
 from ownkey.domain.portal import (
@@ -7,6 +9,7 @@ from ownkey.domain.portal import (
     Page,
     PortalSession,
     Sight,
+    fix_place,
     is_flow,
     landing,
     place_of,
@@ -95,6 +98,44 @@ def test_flows(flow: str, known: bool) -> None:
 def test_where_a_visit_begins(role: Role, pages: tuple[Page, ...], flow: str, address: str) -> None:
     """At its flow's place, or at the first page that this role has: a link that leads nowhere is no link."""
     assert landing(visit(role, pages, flow)) == address
+
+
+FLOWS = ("credential:openrouter", "credential:google", "addon", "credits", "cap", "feature:draft_reply",
+         "receipt:rcpt_1", "export:wrk_1", "", "unknown")
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_fix_is_on_a_page_that_the_visit_has(role: Role) -> None:
+    """Every flow × every list of pages × every role, and an operator who looks: never empty, never a page that the
+    visit has not got, and the flow's own place wherever that is there.
+    """
+    lists = [
+        pages for n in range(1, len(LISTED) + 1) for pages in itertools.combinations(LISTED, n)
+        if any(visit(role, pages).sight(page) is not Sight.NONE for page in pages)
+    ]
+    for pages, flow, kind in itertools.product(lists, FLOWS, ("member", "view_as")):
+        who = visit(role, pages, flow, kind=kind)
+        url = fix_place(who, flow)
+        place = url.removeprefix("/portal/").partition("#")[0].partition("?")[0].partition("/")[0]
+        assert url.startswith("/portal/"), (pages, flow)
+        assert who.sight(Page(place)) is not Sight.NONE, (pages, flow, url)
+        assert not place_of(who, flow) or url == place_of(who, flow)
+        assert landing(who).startswith("/portal/")
+
+
+@pytest.mark.parametrize(("role", "pages", "flow", "address"), [
+    (Role.OWNER, (Page.CREDENTIALS, Page.FEATURES), "cap", "/portal/credentials#cap"),
+    (Role.VIEWER, (Page.CREDENTIALS, Page.FEATURES), "cap", "/portal/why"),
+    (Role.OWNER, (Page.CREDENTIALS,), "addon", "/portal/credentials#openrouter"),
+    (Role.OWNER, (Page.SPEND,), "credits", "/portal/spend#credits"),
+    (Role.MEMBER, (Page.SPEND,), "credits", "/portal/why"),
+    (Role.OWNER, (Page.ACTIVITY,), "feature:draft_reply", "/portal/why?task=draft_reply"),
+    (Role.OWNER, (Page.FEATURES,), "cap", "/portal/features"),
+])
+def test_the_next_best_place(role: Role, pages: tuple[Page, ...], flow: str, address: str) -> None:
+    """Where the flow's own page is not listed: the cap's card beside the keys, the add-on's on the key's card, the
+    credits' beside the spend; else why AI is silent; else the first page."""
+    assert fix_place(visit(role, pages), flow) == address
 
 
 def test_a_flow_that_this_visit_has_not_got() -> None:

@@ -66,6 +66,19 @@ async def test_a_person_gets_the_frame_in_their_own_role(stage: Stage, person: s
     assert "<Acme>" not in page.text
 
 
+async def test_it_bears_the_names_that_it_is_told(stage: Stage) -> None:
+    """The product's name and the customer's are those that Ownkey's own pages show beside it; nothing else is taken."""
+    assert stage.site.tell({"product": "Forge & Sons", "company": "Greta's workshop", "preset": "app-builder"}) == ""
+    refused = stage.site.tell({"product": 7})
+    home = (await stage.http.get("/")).text
+    signing_in = (await stage.http.get("/sign-in")).text
+
+    assert "product" in refused
+    assert "<h1>Forge &amp; Sons</h1>" in home
+    assert "Pocket Forge" not in home + signing_in
+    assert "Who are you at Greta&#x27;s workshop?" in signing_in
+
+
 async def test_page_mode_goes_straight_to_the_link_with_its_flow(stage: Stage) -> None:
     """A fix in an error or an e-mail leads through the host, which knows who this is."""
     before = await stage.http.get("/ai/open?flow=credential:openrouter")

@@ -163,8 +163,14 @@ async def test_holds_expire_at_start_and_every_five_seconds() -> None:
 class Checks:
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = findings
+        self.asked: list[str] = []
 
     async def verify(self, at_ms: int) -> Sequence[Finding]:
+        self.asked.append("whole")
+        return self.findings
+
+    async def verify_recent(self, at_ms: int) -> Sequence[Finding]:
+        self.asked.append("recent")
         return self.findings
 
 
@@ -179,6 +185,29 @@ async def test_drift_in_the_books_is_an_alarm(caplog: pytest.LogCaptureFixture) 
     assert "cap_spent in workspace ws_1: expected 3, found 4 (hold_0)" in caplog.text
     assert "5 findings more" in caplog.text
     assert job.interval_s == 300
+
+
+async def test_everything_is_read_once_a_day_and_while_something_is_wrong() -> None:
+    """The first round, the one a day later, and all from an alarm until the books balance again; also when the clock
+    goes back."""
+    checks, now = Checks([]), [NOW_MS]
+    job = verify_job(checks, lambda: now[0])
+
+    async def round_at(ms: int, findings: Sequence[Finding] = ()) -> str:
+        now[0], checks.findings = ms, findings
+        await job.run()
+        return checks.asked[-1]
+
+    drift = [Finding("day_total", "ws_1", ("1",), "3 calls, by its receipts 4")]
+    assert await round_at(NOW_MS) == "whole"
+    assert await round_at(NOW_MS + 300_000) == "recent"
+    assert await round_at(NOW_MS + 86_399_999) == "recent"
+    assert await round_at(NOW_MS + 86_400_000) == "whole"
+    assert await round_at(NOW_MS + 86_700_000, drift) == "recent"
+    assert await round_at(NOW_MS + 87_000_000, drift) == "whole"
+    assert await round_at(NOW_MS + 87_300_000) == "whole"
+    assert await round_at(NOW_MS + 87_600_000) == "recent"
+    assert await round_at(NOW_MS) == "whole"
 
 
 async def test_clean_books_are_quiet(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,7 +23,11 @@ forgotten. Each row has a key that exists once, so that no restart, retry or sec
 
 **E-mails** go to the owners and admins of the workspace (`ownkey member add`), as text and HTML of the same content:
 what happened, since when, what calls do now, one button, why you get this, and how to mute it. The button leads to
-`product.entry_url`. An e-mail loads nothing from anywhere and never holds a key, a prompt or a provider's answer.
+`product.entry_url`. Where a call set it off (a cap that is reached, a key that fails, credits that step in, a cost
+above its hold), the e-mail says the headline of that call's receipt and links to it; it waits up to 20 seconds for a
+call that still runs, and a repeat says the same. Texts are the host's own where
+[`[portal.words]`](portal.md#your-own-words) has them; events keep ours. An e-mail loads nothing from anywhere and never
+holds a key, a prompt or a provider's answer.
 Members mute topics (`ownkey member add … --mute spend`); who pays, who changed it, and payments cannot be muted.
 
 **Events** are POSTs to `events.url`, as [Standard Webhooks](https://www.standardwebhooks.com) says: `webhook-id`

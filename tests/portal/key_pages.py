@@ -86,3 +86,12 @@ async def lose(portal: Portal, provider: str = "openrouter") -> None:
         if (await portal.control.again(portal.workspace)).credentials[provider].undecryptable:
             return
     await portal.control.store.save_audit(None, "wait", "", None, None, at_ms=1, actor=ACTOR)
+
+
+async def save_platform_key(portal: Portal) -> None:
+    """The key that credits are spent with."""
+    desk = portal.control.desk
+    await desk.credentials.save(
+        await desk.workspaces.platform(ACTOR), "openrouter", "sk-or-v1-" + "ab" * 32, label="", save_anyway=False,
+        address="", actor=ACTOR,
+    )

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
 
+from tests.compiled_pages import COMPILED
 from tests.control.house import ACTOR, PORTAL, House, open_house
 from tests.portal.dry_runs import explainer_of
 from tests.portal.receipts_made import attempt, failed, write
+from tests.portal.versions import version_now
 from tests.portal.visiting import Portal, Seen
 from tests.store.store_kit import finish, request, settle
 
@@ -77,8 +79,9 @@ class Doors:
         return await self.ask("GET", path, who, headers=headers)
 
     async def post(self, path: str, form: Mapping[str, str] | None = None, who: str = "owner", **headers: str) -> Seen:
-        """As a browser sends a form of these pages: with the visit's own token."""
-        fields = {"csrf": self.token(who), **(form or {})}
+        """As a browser sends a form of these pages: with the visit's own token, and the version of what it changes."""
+        version = await version_now(self.house, self.own.workspace, path)
+        fields = {"csrf": self.token(who), **({} if version is None else {"version": version}), **(form or {})}
         return await self.ask("POST", path, who, urlencode(fields).encode(), headers={**FORM, **headers})
 
     def token(self, who: str) -> str:
@@ -114,9 +117,11 @@ class Doors:
 
 
 @contextlib.asynccontextmanager
-async def open_doors(folder: Path, preset: str = "support-desk", **more: Any) -> AsyncIterator[Doors]:
+async def open_doors(
+    folder: Path, preset: str = "support-desk", *, words: Mapping[str, str] | None = None, **more: Any
+) -> AsyncIterator[Doors]:
     async with open_house(folder, preset, portal=RULES, **more) as house:
-        site = Site(Words())
+        site = Site(Words(words), compiled=COMPILED)
         pages = Pages(
             desk=house.desk, site=site, product=house.product, rules=RULES, clock=house.clock, safe=house.vault,
             explainer=explainer_of(house),

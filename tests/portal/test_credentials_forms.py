@@ -338,9 +338,58 @@ async def test_too_many_tests_are_told_with_the_time(tmp_path: Path) -> None:
         saved = await portal.post(f"{PATH}/openrouter/save", {"candidate": found.hidden("candidate"), "version": "0"})
 
     assert seen.status == 429
-    assert "Too many keys were tested here: the limit is 2 a minute." in found.text
-    assert "Wait 60 seconds and test again" in found.text
+    assert "Too many Tests here: the limit is 2 a minute." in found.text
+    assert "Wait 60 seconds, then test again" in found.text
     assert saved.status == 303
+
+
+MANY = {"per_minute": 100, "per_day": 100, "keys_per_day": 100, "address_per_minute": 100}
+
+
+@pytest.mark.parametrize(("limit", "told", "wait"), [
+    ("per_minute", "the limit is 1 a minute.", "60 seconds"), ("per_day", "the limit is 1 a day.", "24 hours"),
+    ("keys_per_day", "the limit is 1 different keys a day.", "24 hours"),
+    ("address_per_minute", "the limit is 1 a minute.", "60 seconds"),
+])
+async def test_a_limit_is_told_in_words_of_what_was_tried(tmp_path: Path, limit: str, told: str, wait: str) -> None:
+    """Security 5: each of the four limits, told to a Test as a Test and to a Save as a Save, with when it is over."""
+    async with open_portal(tmp_path, pace=PaceLimits(**{**MANY, limit: 1})) as portal:
+        await run(portal, key=KEYS["openrouter"][:-4] + "beef")
+        tested, saved = card(await run(portal)), card(await save(portal))
+        stored = await keys_of(portal)
+
+    where = " from your address" if limit == "address_per_minute" else " here"
+    assert f"Too many Tests{where}: {told}" in tested.text
+    assert f"Wait {wait}, then test again; a saved key stays in service." in tested.text
+    assert f"Too many Tests and Saves{where}: a Save tests the key too, and {told}" in saved.text
+    assert f"Wait {wait}, then save again; nothing was saved now" in saved.text
+    assert "test again" not in saved.text
+    assert stored == {}
+
+
+async def test_a_saved_key_above_the_limit_keeps_its_card(tmp_path: Path) -> None:
+    """The refusal stands on the card with when to come again; nothing opens, and no field is red."""
+    async with open_portal(tmp_path, pace=PaceLimits(**{**MANY, "per_minute": 1})) as portal:
+        await save(portal)
+        seen = await portal.post(f"{PATH}/openrouter/test")
+        found = card(seen)
+
+    assert seen.status == 429
+    assert (found.state, found.result) == ("connected", "refused")
+    assert 'id="tested-openrouter"' in found.html
+    assert "Too many Tests here: the limit is 1 a minute. Wait 60 seconds, then test again" in found.text
+    assert 'id="key-openrouter"' not in found.html
+    assert "aria-invalid" not in found.html
+    assert found.buttons == ["Test", "Replace", "Disable", "Disconnect"]
+
+
+async def test_a_test_of_a_key_that_is_gone_is_told(portal: Portal) -> None:
+    """Another tab disconnected it: that is what the page says, not that the field is empty."""
+    seen = await portal.post(f"{PATH}/openrouter/test")
+
+    assert seen.status == 409
+    assert "Somebody has changed the OpenRouter key meanwhile" in seen.text
+    assert "There is no key in the field" not in seen.text
 
 
 async def test_the_address_counts(tmp_path: Path) -> None:

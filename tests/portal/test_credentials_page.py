@@ -1,11 +1,12 @@
 """API Keys / Integrations shows every state of every key in its own words, to those who may see it."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.control.house import ACTOR, KEYS
-from tests.portal.key_pages import PATH, REJECTED, card, entitle, every_key, fail, lose, save
+from tests.portal.key_pages import PATH, REJECTED, card, entitle, every_key, fail, lose, save, save_platform_key
 from tests.portal.visiting import Portal, open_portal
 
 from ownkey.domain.health import Sign
@@ -267,10 +268,7 @@ async def test_an_entitled_builder_connects(builder: Portal) -> None:
 
 async def test_a_parked_key_is_kept(builder: Portal) -> None:
     """G7, G26: the add-on lapsed; nothing is lost, credits pay, and it works again when it is paid."""
-    platform = await builder.control.desk.workspaces.platform(ACTOR)
-    await builder.control.desk.credentials.save(
-        platform, "openrouter", "sk-or-v1-" + "ab" * 32, label="", save_anyway=False, address="", actor=ACTOR,
-    )
+    await save_platform_key(builder)
     await entitle(builder)
     await save(builder)
     await entitle(builder, EntitlementState.INACTIVE)
@@ -287,9 +285,12 @@ async def test_a_parked_key_is_kept(builder: Portal) -> None:
 
 
 async def test_the_payer_is_always_in_sight(builder: Portal) -> None:
-    """G17–G22, G29: one sentence on top for every position of the switches and the key."""
+    """G17–G22, G29: one sentence on top for every position of the switches and the key; always true, also where the
+    platform has no key that credits could be spent with."""
     await entitle(builder)
     await save(builder)
+    without_platform = (await builder.get(PATH)).text
+    await save_platform_key(builder)
     key_then_credits = (await builder.get(PATH)).text
     await builder.post(f"{PATH}/if-key-fails", {"credits_if_key_fails": "off"})
     key_alone = (await builder.get(PATH)).text
@@ -298,6 +299,8 @@ async def test_the_payer_is_always_in_sight(builder: Portal) -> None:
     await builder.post(f"{PATH}/openrouter/disable")
     stopped = (await builder.get(PATH)).text
 
+    assert "Your key pays. If it fails, the call fails; credits are not used." in without_platform
+    assert "The platform's own OpenRouter key is not set up" in without_platform
     assert "Your key pays. If it fails, App builder credits pay, up to 500 this month." in key_then_credits
     assert "Your key pays. If it fails, the call fails; credits are not used." in key_alone
     assert "Your key (…5a7e) pays for every AI call. App builder credits are never used." in always
@@ -419,3 +422,41 @@ async def test_a_rejected_replacement_is_shown_on_the_card(desk: Portal) -> None
     assert (refused.status, card(refused).state) == (422, "rejected")
     assert "The saved key sk-or-…5a7e serves until the new one is saved." in card(refused).text
     assert (await desk.control.again(desk.workspace)).credentials["openrouter"].version == 1
+
+
+async def test_a_pause_is_told_with_what_ends_it(desk: Portal) -> None:
+    """F7: the fix leads to the cap's card on this page; a cap of 0 does not go away with the month, so nobody is told
+    to wait for that."""
+    await save(desk)
+    await desk.control.desk.caps.save(await desk.control.again(desk.workspace), "0", 80, ACTOR)
+    seen, why = await desk.get(PATH), await desk.get("/portal/why")
+
+    assert "AI is paused: the spend cap allows no AI. Raise the spend cap." in seen.text
+    assert '<a href="#cap">' in seen.html
+    assert 'id="cap"' in seen.html
+    assert "AI is paused: the spend cap allows no AI." in why.text
+    for page in (seen, why):
+        assert "wait until it resets" not in page.text
+
+
+async def test_a_late_payment_is_a_link_away(desk: Portal) -> None:
+    """Past due: the banner and the header lead to where it is paid."""
+    await save(desk)
+    await entitle(desk, EntitlementState.GRACE)
+    seen = await desk.get(PATH)
+
+    assert "The OpenRouter add-on is past due" in seen.text
+    assert '<a href="/portal/plans">Put the payment right under Plans &amp; Pricing</a>' in seen.html
+    assert re.search(r'class="pill [^"]*" href="/portal/plans"', seen.html)
+
+
+async def test_an_operator_who_looks_reads_what_a_rejected_direct_key_does(desk: Portal) -> None:
+    """Section 7 of security: operators read on_direct_auth_failure, and have no form for it."""
+    await save(desk)
+    await save(desk, "anthropic")
+    await desk.post(f"{PATH}/on-rejection", {"on_direct_auth_failure": "fail"})
+    desk.more = {"kind": "view_as", "member_id": "op_1"}
+    shown = card(await desk.get(PATH), "anthropic")
+
+    assert "If this key is rejected: fail the call." in shown.text
+    assert "<form" not in shown.html

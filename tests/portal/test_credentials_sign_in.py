@@ -1,5 +1,5 @@
 """Sign in with OpenRouter from our own page: out through a link, back to the page with the result in words, and only in
-the visit that began it.
+the visit that began it. Out of a frame: `test_sign_in_out_of_a_frame`.
 """
 
 import html
@@ -115,25 +115,6 @@ async def test_it_works_once(portal: Portal) -> None:
     assert "ownkey_code=connect_used" in again.headers["location"]
     assert "This sign-in was finished or tried before; it works once." in after.text
     assert (await portal.control.again(portal.workspace)).credentials["openrouter"].version == 1
-
-
-async def test_a_frame_returns_to_the_hosts_page(portal: Portal) -> None:
-    """A frame has no cookie: the host's own page is where its people come back to."""
-    portal.more = {"mode": "frame", "return_url": "https://app.test/settings/ai"}
-    _, url = await begin(portal)
-    back = await Browser(portal, None).open(way_back(url))
-
-    assert back.headers["location"] == "https://app.test/settings/ai?ownkey_connect=saved"
-
-
-async def test_a_frame_without_a_way_back_ends_on_a_page(portal: Portal) -> None:
-    """An address that is not listed is not followed."""
-    portal.more = {"mode": "frame", "return_url": "https://evil.test/"}
-    _, url = await begin(portal)
-    back = await Browser(portal, None).open(way_back(url))
-
-    assert back.status_code == 200
-    assert "OpenRouter API key saved successfully." in back.text
 
 
 async def test_a_sign_in_replaces_a_key(portal: Portal) -> None:

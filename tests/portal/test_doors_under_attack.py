@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 from tests.portal.fuzzing import HOSTILE, Fuzzer, names_in
 from tests.portal.real_doors import FORM, NOBODY, PEOPLE, Doors, enter, fill, furnish, links_of, open_doors
+from tests.portal.versions import version_now
 from tests.portal.visiting import Seen
 
 from ownkey.domain.errors import Unavailable
@@ -229,14 +230,14 @@ async def test_a_tested_key_stays_where_it_was_tested(doors: Doors) -> None:
     assert "ab12ab12" not in seen.html
     before = (await doors.house.again(doors.own.workspace)).credentials["openrouter"].version
 
-    async def save(who: str = "owner", provider: str = "openrouter", text: str = sealed) -> int:
-        return (await doors.post(f"/portal/credentials/{provider}/save", {"candidate": text}, who)).status
+    async def save(who: str = "owner", provider: str = "openrouter", text: str = sealed, **more: str) -> int:
+        return (await doors.post(f"/portal/credentials/{provider}/save", {"candidate": text, **more}, who)).status
 
     tries = [await save("admin"), await save(provider="anthropic"), await save(text=sealed[:-6] + "AAAAAA"),
              await save(text="A" * 5_000), await save(text="é"), await save(text=sealed[: len(sealed) // 2])]
     mine = doors.own.secrets["owner"]
     doors.own.secrets["owner"] = doors.other.secrets["owner"]
-    tries.append(await save())
+    tries.append(await save(version="0"))
     doors.own.secrets["owner"] = await enter(doors, doors.own.workspace, "owner")
     tries.append(await save())
     doors.own.secrets["owner"] = mine
@@ -298,7 +299,8 @@ async def test_nothing_that_is_sent_ends_in_a_500(busy: Doors) -> None:
             if fuzzer.value()[:1] in "0-9ae.":
                 path = re.sub(r"\{\w+\}", lambda _: fuzzer.segment(), route.path)
             query = fuzzer.encoded(names)
-            body = fuzzer.encoded(names, csrf=busy.token(who), version="")
+            version = await version_now(busy.house, busy.own.workspace, path) or ""
+            body = fuzzer.encoded(names, csrf=busy.token(who), version=version)
             seen = await busy.ask(route.method, path, who, body, headers=FORM, query=query)
             asked += 1
             if seen.status >= 500:

@@ -64,6 +64,7 @@ WHO_MAY = {
         "connect", "replace", "disable", "disconnect", "test", "save", "paste", "sign-in", "enable")},
     **{f"POST {CARD}/{way}": MANAGERS for way in (
         "test", "save", "paste", "sign-in", "enable", "disable", "disconnect")},
+    "GET /portal/credentials/openrouter/approve": MANAGERS,
     **{f"{method} /portal/credentials/{way}": MANAGERS for method in ("GET", "POST") for way in (
         "always", "if-key-fails", "credits-limit", "on-rejection")},
     "GET /portal/features": ALL,

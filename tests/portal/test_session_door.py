@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from tests.compiled_pages import COMPILED
 from tests.control.house import ACTOR, PORTAL, House, open_house
 
 from ownkey.control.portal_sessions import Minted, PortalWish
@@ -87,7 +88,7 @@ class Door:
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[Door]:
     async with open_house(tmp_path) as house:
-        site = Site(Words())
+        site = Site(Words(), compiled=COMPILED)
         pages = Pages(
             desk=house.desk, site=site, product=house.product, rules=PORTAL, clock=house.clock, safe=house.vault,
             explainer=cast(Any, None),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.control.house import ACTOR
+from tests.portal.key_pages import entitle, save
 from tests.portal.receipts_made import attempt, failed, write
 from tests.portal.test_cap_form import spend
 from tests.portal.visiting import Portal, Seen, open_portal
@@ -307,7 +308,7 @@ async def test_those_who_watch_the_money_read_it(desk: Portal, role: Role) -> No
     seen = await desk.get(PATH, role)
 
     assert "US$1.00" in seen.text
-    assert ('id="cap"' in seen.html) is (role is not Role.VIEWER)
+    assert ('id="cap-amount"' in seen.html) is (role is not Role.VIEWER)
     assert ("Compare now" in seen.text) is False
     assert (await desk.get(f"{PATH}/table.csv?by=day", role)).status == 200
 
@@ -340,3 +341,43 @@ async def test_a_table_that_is_none_is_refused(desk: Portal) -> None:
     """A file of something that cannot be summed is told, not made."""
     assert (await desk.get(f"{PATH}/table.csv?by=colour")).status == 400
     assert (await desk.get(f"{PATH}/table.csv?by=day&month=soon")).status == 400
+
+
+@pytest.mark.parametrize("by", ["model", "provider"])
+async def test_an_attempt_that_failed_elsewhere_is_told_as_one(desk: Portal, by: str) -> None:
+    """X3: a call counts where its last attempt went, so a row may have none; its attempts and what they cost stand
+    beside it, the rows add up to the month, and the file says the same."""
+    direct = {"model": "claude-haiku-4-5"}
+    await write(desk, failed(**direct), attempt(2))
+    await write(desk, failed(**direct, cost_nusd=5_000, basis="estimated", state="settled"), attempt(2))
+    seen, whole = await desk.get(f"{PATH}?by={by}"), await desk.get(f"{PATH}?by=task")
+    costs, together = await file(desk, by)
+    key = "claude-haiku-4-5" if by == "model" else "anthropic"
+    cells = re.findall(r"<tr data-key.*?</tr>", seen.html, flags=re.S)
+    row = next(cell for cell in cells if f'data-key="{key}"' in cell)
+    text = " ".join(re.sub(r"<[^>]*>", " ", row).split())
+
+    assert re.search(r"\b0 2 &lt; US\$0\.01 0%", text), text
+    assert "A call counts where its last attempt went." in seen.text
+    assert re.search(r"Together 2 4 (< )?US\$0\.01", seen.text)
+    assert table(seen) == {**costs, "": together}
+    assert table(whole)[""] == together == await ledger(desk)
+    assert "Attempts" not in whole.html.partition('id="spend-table"')[2].partition("</table>")[0]
+
+
+@pytest.mark.parametrize("preset", ["support-desk", "app-builder"])
+async def test_a_member_reads_on_or_paused(tmp_path: Path, preset: str) -> None:
+    """Portal 2: nothing else is told of spend to whoever works in the product, whatever needs attention."""
+    async with open_portal(tmp_path, preset) as portal:
+        off = await portal.get(PATH, Role.MEMBER)
+        await entitle(portal)
+        await save(portal)
+        on = await portal.get(PATH, Role.MEMBER)
+        await portal.control.desk.caps.save(await portal.control.again(portal.workspace), "0", 80, ACTOR)
+        paused = await portal.get(PATH, Role.MEMBER)
+
+    assert [re.findall(r'<h2 id="state">([^<]*)<', seen.html) for seen in (off, on, paused)] == [
+        ["AI off"], ["AI on"], ["AI is paused"],
+    ]
+    assert "until then" not in paused.text
+    assert "Needs attention" not in on.html.partition("<main")[2]

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from tests.control.house import ACTOR, KEYS
+from tests.portal.key_pages import save_platform_key
 from tests.portal.visiting import Portal, Seen, open_portal
+from tests.store.store_kit import request
 
 from ownkey.domain.portal import Page
 from ownkey.domain.workspace import EntitlementState, Role
@@ -72,6 +74,22 @@ async def test_a_paused_cap_stands_behind_the_open_gates(desk: Portal) -> None:
     assert 'href="/portal/spend#cap"' in seen.html
 
 
+@pytest.mark.parametrize("role", [Role.OWNER, Role.MEMBER])
+async def test_a_busy_cap_is_told_as_busy_and_never_as_silence(desk: Portal, role: Role) -> None:
+    """T22: calls in flight hold what is left: the gate is open, and the page says that a new call may have to wait."""
+    control = desk.control
+    await control.save_key(desk.workspace)
+    await control.desk.caps.save(await control.again(desk.workspace), "10", None, ACTOR)
+    now = control.clock.now_ms()
+    await control.store.hold(request(desk.workspace.id, 10 * 10**9, at_ms=now, expires_at_ms=now + 60_000))
+    seen = await desk.get("/portal/why", role)
+
+    assert "Busy, not silent" in seen.text
+    assert "a new call waits a moment" in seen.text
+    assert set(codes(seen).values()) <= {"", "feature_disabled"}
+    assert "10.00" not in seen.text
+
+
 async def test_a_task_that_is_off_leads_to_its_switch(desk: Portal) -> None:
     """T24: the fix of the first gate is the switch of that task."""
     await desk.control.save_key(desk.workspace)
@@ -123,6 +141,7 @@ async def test_roles_see_the_gates_and_only_managers_their_buttons(desk: Portal,
 async def test_a_member_sees_no_hint_where_ai_answers(builder: Portal) -> None:
     """T27: the payer sentence with its hint and limit is for the others."""
     await change(builder, plan="enterprise")
+    await save_platform_key(builder)
     await builder.control.save_key(builder.workspace)
     member, owner = await builder.get("/portal/why", Role.MEMBER), await builder.get("/portal/why")
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlencode
 
+from tests.compiled_pages import COMPILED
 from tests.control.house import House as ControlHouse
 from tests.control.house import open_house
 from tests.portal.dry_runs import explainer_of
+from tests.portal.versions import version_now
 
 from ownkey.domain.portal import LISTED, Page, PortalRules, PortalSession
 from ownkey.domain.workspace import Role, WorkspaceState
@@ -87,10 +89,18 @@ class Portal:
         self, path: str, form: Mapping[str, str] | None = None, role: Role = Role.OWNER,
         headers: Mapping[str, str] | None = None,
     ) -> Seen:
-        """As a browser sends a form of these pages: with the session's token."""
-        body = urlencode({"csrf": csrf_token(SECRET), **(form or {})}).encode()
+        """As a browser sends a form of these pages: with the session's token, and the version of what it changes as
+        that is now, unless `form` has another."""
+        version = await version_now(self.control, self.workspace, path)
+        known = {"csrf": csrf_token(SECRET), **({} if version is None else {"version": version})}
+        return await self.send(path, {**known, **(form or {})}, role, headers)
+
+    async def send(
+        self, path: str, form: Mapping[str, str], role: Role = Role.OWNER, headers: Mapping[str, str] | None = None
+    ) -> Seen:
+        """These fields, and none besides."""
         kind = {"content-type": "application/x-www-form-urlencoded"}
-        return await self._ask("POST", path, role, body, {**kind, **(headers or {})})
+        return await self._ask("POST", path, role, urlencode(form).encode(), {**kind, **(headers or {})})
 
     async def follow(self, seen: Seen, role: Role = Role.OWNER) -> Seen:
         assert seen.status == 303, f"{seen.status}: {seen.text[:300]}"
@@ -135,7 +145,7 @@ async def open_portal(
 ) -> AsyncIterator[Portal]:
     async with open_house(folder, preset, **house) as control:
         workspace = await control.workspace()
-        site = Site(Words(words))
+        site = Site(Words(words), compiled=COMPILED)
         door = GuestDoor()
         pages = House(
             desk=control.desk, site=site, product=control.product, rules=rules or PortalRules(), clock=control.clock,

@@ -4,6 +4,8 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from tests.fresh_database import lay_database
+
 from ownkey.domain.booking import AttemptEnd, HoldGranted, HoldRequest
 from ownkey.domain.bounds import Terms
 from ownkey.domain.product import CreditRules
@@ -40,7 +42,7 @@ class Clock:
 
 
 def open_store(path: Path, clock: Clock | None = None, boot_id: str = "boot-1") -> SQLiteStore:
-    return SQLiteStore.open(path, clock_ms=clock or Clock(), boot_id=boot_id, audit_key=AUDIT_KEY)
+    return SQLiteStore.open(lay_database(path), clock_ms=clock or Clock(), boot_id=boot_id, audit_key=AUDIT_KEY)
 
 
 def dek(name: str = "dek") -> WrappedDek:

@@ -11,6 +11,7 @@ from pathlib import Path
 from store_kit import NOV, open_store
 
 KILLS = 10
+HERE = Path(__file__).resolve().parent
 
 
 async def test_kill_nine_at_random_moments_loses_nothing(tmp_path: Path) -> None:
@@ -21,8 +22,8 @@ async def test_kill_nine_at_random_moments_loses_nothing(tmp_path: Path) -> None
     dice = random.Random(7)
     for life in range(KILLS):
         child = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("crash_child.py")), str(path), str(life)],
-            stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+            [sys.executable, str(HERE / "crash_child.py"), str(path), str(life)],
+            stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent.parent}"},
         )
         assert child.stdout is not None
         lines = []

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 from store_kit import ACTOR, AUDIT_KEY, NOV, Clock, add_workspace, finish, request, settle, take
+from tests.fresh_database import lay_database
 from tools.chaos import payments
 from tools.chaos.run import FAILPOINTS
+from tools.rotation.run import POINTS as ROTATION
 
 from ownkey.domain.errors import StoreError
 from ownkey.store import SQLiteStore
@@ -33,7 +35,7 @@ def test_a_point_that_does_not_exist_is_an_error(wanted: str) -> None:
 def test_chaos_knows_every_point() -> None:
     """The tools that kill at each point come in by public doors only, so they name them themselves. That payments reach
     theirs is seen where they are killed."""
-    assert set(FAILPOINTS) | set(payments.POINTS) - {"random"} == set(POINTS)
+    assert set(FAILPOINTS) | set(payments.POINTS) - {"random"} | set(ROTATION) == set(POINTS)
     assert not set(FAILPOINTS) & set(payments.POINTS)
 
 
@@ -44,7 +46,7 @@ async def test_every_point_is_reached_by_the_work_it_is_named_for(tmp_path: Path
     failpoint = Failpoint(point, 2, kill=lambda: reached.append(point))
     clock = Clock()
     hooks: dict[str, Any] = failpoint.hooks()
-    store = SQLiteStore.open(tmp_path / "a.db", clock_ms=clock, boot_id="b", audit_key=AUDIT_KEY, **hooks)
+    store = SQLiteStore.open(lay_database(tmp_path / "a.db"), clock_ms=clock, boot_id="b", audit_key=AUDIT_KEY, **hooks)
     ws = await add_workspace(store)
     await store.save_cap(ws.id, 10_000, 80, at_ms=NOV, actor=ACTOR)
     for n in range(2):

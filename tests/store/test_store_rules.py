@@ -16,7 +16,8 @@ FOLDER = Path(ownkey.store.__file__).parent
 NO_TENANT = {
     "instance", "alembic_version", "sqlite_master", "price_version", "price_model", "price", "overage_flag",
     "idempotency", "json_each", "plan_minimum", "operator", "operator_link", "operator_recovery", "operator_step",
-    "operator_session", "operator_attempt", "operator_lock", "operator_state", "operator_filter",
+    "operator_session", "operator_attempt", "operator_lock", "operator_state", "operator_filter", "master_key",
+    "key_process",
 }
 """Tables of the deployment: they have no workspace, or (idempotency) the principal's scope names it."""
 
@@ -74,6 +75,11 @@ EXCEPTIONS = {
     "totals._ANY_ACTIVITY": "a start fills in for all workspaces",
     "totals._ANY_LINE": "a start fills in for all workspaces",
     "totals._ALL_RECEIPTS": "a start fills in for all workspaces",
+    "restore._END_VISITS": "a restore ends every visit of the old time",
+    "restore._DROP_TICKETS": "a restore ends every visit of the old time",
+    "restore._END_CONNECTS": "a restore ends every sign-in that was begun",
+    "restore._END_BACKUPS": "the deployment's own work",
+    "restore._TOKENS": "counts what a restore has made valid again",
     "recovery._OPEN_CALLS": "a start, and the job that expires holds, serve all workspaces",
     "credentials._COLUMNS": "the first half of statements that end with their workspace",
     "workspaces._SELECT": "the first half of statements that end with their workspace",
@@ -87,6 +93,12 @@ EXCEPTIONS = {
     "overview._OF_PAYMENT": "the operators' search by Stripe's ids",
     "overview._OF_RECEIPT": "the operators' search: a receipt's id finds its workspace",
     "overview._OWN_HEAD": "the deployment's own chain",
+    "master_keys._COUNT_ELSEWHERE": "how many data keys hang on an old master key, of all workspaces",
+    "master_keys._DEKS": "the look at every sealed row serves all workspaces",
+    "master_keys._ELSEWHERE": "the rewrap serves all workspaces",
+    "master_keys._HANGING": "how many data keys hang on a master key, of all workspaces",
+    "master_keys._IN_USE": "which master keys the deployment needs",
+    "master_keys._SEE_ANOTHER": "whether any data key hangs on a master key",
     "overview._PAUSED": "a part of the operators' list and counts",
     "overview._PLACE_AT": "the operators' list of all calls",
     "overview._PLANS": "how many workspaces a plan has",
@@ -96,6 +108,7 @@ EXCEPTIONS = {
     "overview._UNHEALTHY": "a part of the operators' list and counts",
     "overview._UNPRICED": "which models lack a price for anybody",
     "overview._WORKSPACES": "the operators' list of all workspaces",
+    "verify_touched._NEWEST": "how far the books have come, two numbers of nobody's",
 }
 SCOPED = re.compile(
     r"workspace_id = (\?|:\w+)"  # the usual way
@@ -117,11 +130,12 @@ def statements() -> list[tuple[str, str]]:
     found = []
     for path in sorted(FOLDER.glob("*.py")):
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and isinstance(name, ast.Name):
                 for part in ast.walk(node.value):
                     if isinstance(part, ast.Constant) and isinstance(part.value, str) \
                             and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", part.value):
-                        found.append((f"{path.stem}.{node.targets[0].id}", part.value))
+                        found.append((f"{path.stem}.{name.id}", part.value))
     return found
 
 

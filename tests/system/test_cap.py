@@ -115,3 +115,15 @@ def test_a_cap_survives_a_restart(tmp_path) -> None:  # type: ignore[no-untyped-
 
         assert workspace.cap() == before
         assert workspace.post("/v1/chat/completions", CHAT).status_code == 200
+
+
+def test_a_cap_of_zero_does_not_tell_anybody_to_wait(desk: Deployment) -> None:
+    """T22: 0 means no AI. A new month changes nothing, so the only fix is a higher cap."""
+    workspace = desk.add_workspace("zero", keys={"openrouter": "sk-or-v1-" + "4c" * 32}, cap_usd="0")
+
+    answer = workspace.post("/v1/chat/completions", CHAT)
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (402, "ai_paused")
+    assert error["message"].startswith("AI is off: the monthly spend cap is US$0.00.")
+    assert "wait" not in error["message"] + error["fix"]["text"]

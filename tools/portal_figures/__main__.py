@@ -9,9 +9,13 @@ import argparse
 import asyncio
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tools.portal_figures.fill import WORKSPACE, open_filled
+from ownkey.domain.records import Finding
+from ownkey.store.sqlite import SQLiteStore
+from tools.portal_figures.fill import NOW_MS, WORKSPACE, fill, make_receipts, open_filled
 from tools.portal_figures.measure import Bench, Row
 from tools.portal_figures.whole import DATABASE, measure_pages, show_weights
 
@@ -33,11 +37,30 @@ async def run(options: argparse.Namespace, path: Path) -> int:
     }.items():
         if options.only in (None, name):
             slow += show(title, await measure())
+    if options.only in (None, "verify"):
+        await show_checks(store, options)
     await store.close()
     if options.only in (None, "whole"):
         rows, sizes = await measure_pages(path.parent, options.rounds)
         slow += show("Whole pages", rows) + show_weights(sizes)
     return 1 if slow else 0
+
+
+async def show_checks(store: SQLiteStore, options: argparse.Namespace) -> None:
+    """Both checks of the books: everything, and what 100 new calls touched."""
+    async def timed(name: str, check: Callable[[int], Awaitable[Sequence[Finding]]]) -> None:
+        begun, cpu = time.perf_counter(), time.process_time()
+        findings = await check(NOW_MS)
+        print(f"  {time.perf_counter() - begun:8.2f} s {time.process_time() - cpu:8.2f} s of CPU  {name}, "
+              f"{len(findings)} findings")
+
+    print("\nThe checks of the books")
+    await timed("everything", store.verify)
+    await fill(store, (
+        replace(receipt, id=f"{time.time_ns():x}{receipt.id}") for receipt in make_receipts(
+            100, 1, options.projects, options.seed)
+    ))
+    await timed("what 100 new calls touched", store.verify_recent)
 
 
 def show(title: str, rows: list[Row]) -> int:
@@ -58,7 +81,7 @@ def main() -> None:
     parser.add_argument("--projects", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=("pages", "traces", "around", "spend", "whole"))
+    parser.add_argument("--only", choices=("pages", "traces", "around", "spend", "verify", "whole"))
     parser.add_argument("--folder", type=Path, help="one to keep the database in, or to take it from")
     options = parser.parse_args()
     if options.folder is not None:

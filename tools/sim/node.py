@@ -21,6 +21,8 @@ from ownkey.api.statuses import STATUSES
 from ownkey.control.desk import Desk, make_desk
 from ownkey.control.health import HealthKeeper
 from ownkey.control.late_costs import LateCosts
+from ownkey.control.master_key import KeyKeeper
+from ownkey.control.master_key_check import KeyCheck
 from ownkey.control.notices import EMAIL, EVENT, EventDelivery, MailDelivery
 from ownkey.control.pace import KeyTestPace
 from ownkey.control.probes import AuthProber
@@ -59,10 +61,15 @@ from ownkey.providers.google import GoogleProvider
 from ownkey.providers.openai import OpenAIProvider
 from ownkey.providers.openrouter import OpenRouterProvider
 from ownkey.settings.product import ORIGINS, load_settings
+from ownkey.store.backup import BackupFolder
 from ownkey.store.connection import Connection
 from ownkey.store.export_files import ExportFiles
 from ownkey.store.sqlite import SQLiteStore
 from ownkey.store.writer import Writer
+from ownkey.vault.envelope import Vault
+from ownkey.vault.keyring import Keyring
+from ownkey.vault.keyset import generate_keyset_text, parse_keyset
+from ownkey.vault.sealed_file import FileSealer, read_facts
 from tools.sim.network import Exchange, Network, SimUpstream
 from tools.sim.world import Loop, World
 
@@ -301,7 +308,7 @@ class Node:
         # A process dies here, never the machine: the page cache survives, and the runs need no real fsync.
         self.store._writing.execute("PRAGMA synchronous = OFF")
         self.loop.on_death = self._died
-        self._files = ExportFiles(path.parent / "exports")
+        self._folder, self._files = path.parent, ExportFiles(path.parent / "exports")
         self._build(vault, network, lambda key: deliver_mail(boot, key))
         # At once: a stop that comes at the same instant must find the jobs running.
         self.loop.run(events.Handle(self.scheduler.start, (), self.loop))
@@ -349,10 +356,18 @@ class Node:
             ),
             limits=DataPlaneLimits(client_stall_s=5.0),
         ))
+        keyset = parse_keyset(generate_keyset_text())
+        own_vault = Vault(keyset, store.instance_id)
+        ring = Keyring(keyset, own_vault, None, None)
         self.desk: Desk = make_desk(
             store=store, directory=store, books=store, prices=store, auditor=store, sealer=vault, safe=vault,
             opener=vault, upstream=upstream, providers=providers, origins=origins, clock=clock, product=product,
             pace=KeyTestPace(), files=self._files,
+            backup_files=BackupFolder(
+                self._folder / "backups", self._folder, store.instance_id, FileSealer(own_vault), read_facts, "sim"
+            ), ring=ring, keeper=KeyKeeper(
+                ring, store, clock, boot_id="boot", host="simulated", pid=1
+            ), key_check=KeyCheck(ring, store, clock),
         )
 
     @property

@@ -1,6 +1,7 @@
-"""Collects the texts that the portal's pages say, and writes them where `[portal.words]` is checked against.
+"""Collects the texts that pages and e-mails say, and writes them where `[portal.words]` is checked against.
 
-A text is what a template passes to `_` or `plural`, or a literal of the portal's own modules that reads like one.
+A text is what a template passes to `_` or `plural`, what any module makes a `Phrase` of, or a literal of the portal's
+own modules that reads like one.
 """
 
 import ast
@@ -10,20 +11,46 @@ from pathlib import Path
 
 import msgspec
 
+from ownkey.domain.phrases import gaps_of
 from ownkey.pages.site import Site
 from ownkey.pages.words import FIXED, TEXTS, Words
 
 ROOT = Path(__file__).resolve().parents[2] / "src" / "ownkey"
 _READS = re.compile(r"[A-Z][a-z]|[a-z]+ [a-z]")
-_IS_CODE = re.compile(r"/|^[a-z_.-]+$|^[A-Z_]+$|\.html\b|<|;")
+_IS_CODE = re.compile(r"/|^_|^[a-z_.-]+$|^[A-Z_]+$|\.html\b|<|;")
 
 
 def collect() -> tuple[str, ...]:
     """Every text once, in the order of the alphabet, without the labels that cannot be changed."""
     found = set(Site(Words()).texts("portal/", "parts.html"))
-    for path in sorted((ROOT / "portal").glob("*.py")):
-        found.update(_literals(ast.parse(path.read_text())))
+    for path in sorted(ROOT.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        if path.parent.name not in ("console", "cli"):
+            found.update(_said(tree))
+        if path.parent.name == "portal":
+            found.update(_literals(tree))
     return tuple(sorted(found - FIXED))
+
+
+def _said(tree: ast.Module) -> set[str]:
+    return {
+        node.args[0].value for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("Phrase", "say") and node.args
+        and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
+    }
+
+
+def wrong_phrases() -> list[str]:
+    """Where a `Phrase` is made of no literal, or with other values than its gaps."""
+    found = []
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Phrase":
+                text = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+                values = {keyword.arg for keyword in node.keywords}
+                if path.name != "phrases.py" and (not isinstance(text, str) or gaps_of(text) != values):
+                    found.append(f"{path.name}:{node.lineno}")
+    return found
 
 
 def _literals(tree: ast.Module) -> set[str]:

@@ -1,17 +1,18 @@
 """The browser's way back from OpenRouter's sign-in page: one address, one answer, nothing to click.
 
-Nobody is authenticated here: the state in the address is the proof, works once and acts for whoever began. The
-address holds a code, so no answer may be kept, framed, or named to another site.
+Nobody is authenticated here: the state in the address works once and acts for whoever began. What was begun on our own
+pages counts only in the browser that began it, by its cookie. The address holds a code, so no answer may be kept,
+framed, or named to another site.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from html import escape
 from urllib.parse import parse_qsl
 
 from ownkey.api.http import Receive, Scope, Send
 from ownkey.control.connect import BrowserEnd, ConnectControl
 from ownkey.control.problems import Problem, ProblemCode
-from ownkey.domain.connect import CALLBACK_PATH
+from ownkey.domain.connect import CALLBACK_PATH, browser_proof
 from ownkey.domain.errors import StoreError
 from ownkey.domain.portal import PortalSession
 from ownkey.domain.product import Product
@@ -56,36 +57,41 @@ class ConnectDoor:
 
     async def _come_back(self, scope: Scope, receive: Receive, send: Send) -> None:
         read = _read(scope.get("query_string", b""))
+        cookies: Mapping[str, str] = {}
         try:
             if read is None:
                 end = BrowserEnd(None, _not_ours(), None)
             else:
-                end = await self._connect.finish_in_browser(*read, await self._visit(scope, receive))
+                visit, cookies = await self._browser(scope, receive)
+                end = await self._connect.finish_in_browser(*read, visit, cookies)
         except StoreError:
             end = BrowserEnd(None, Problem(
                 ProblemCode.STORE_UNAVAILABLE, "Nothing can be saved at the moment, so nothing was changed.",
                 "Start connecting again in a minute.",
             ), None)
+        over = _forget_proof(read, cookies)
         if end.return_url is not None:
-            location = [(b"location", end.return_url.encode("ascii")), (b"content-length", b"0")]
+            location = [(b"location", end.return_url.encode("ascii")), (b"content-length", b"0"), *over]
             await send({"type": "http.response.start", "status": 303, "headers": [*_HEADERS, *location]})
             await send({"type": "http.response.body", "body": b""})
         elif end.connected is not None:
             saved, test = end.connected.saved, end.connected.test
             told = [saved.message, *saved.warnings, "" if test is None else test.sentence, "You can close this page."]
-            await self._page(send, 200, "OpenRouter is connected", told)
+            await self._page(send, 200, "OpenRouter is connected", told, over)
         else:
             assert end.problem is not None
             status = PROBLEM_STATUSES[end.problem.code]
-            await self._page(send, status, "OpenRouter is not connected", [end.problem.message, end.problem.fix])
+            await self._page(
+                send, status, "OpenRouter is not connected", [end.problem.message, end.problem.fix], over
+            )
 
-    async def _visit(self, scope: Scope, receive: Receive) -> PortalSession | None:
-        if self._whose is None:
-            return None
+    async def _browser(self, scope: Scope, receive: Receive) -> tuple[PortalSession | None, Mapping[str, str]]:
+        """Whose visit the browser is in, and its cookies."""
         try:
-            return await self._whose(await read_request(scope, receive))
+            request = await read_request(scope, receive)
         except BadForm:
-            return None
+            return None, {}
+        return None if self._whose is None else await self._whose(request), request.cookies
 
     async def _page(
         self, send: Send, status: int, title: str, sentences: list[str],
@@ -111,6 +117,12 @@ def _read(query: bytes) -> tuple[str, str] | None:
     if len(values) != len(pairs) or "state" not in values:
         return None
     return values["state"], "" if "error" in values else values.get("code", "")
+
+
+def _forget_proof(read: tuple[str, str] | None, cookies: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """The header that takes a sign-in's cookie away, which has done its work with the way back."""
+    name = browser_proof(read[0])[0] if read is not None and read[0].isascii() else ""
+    return [(b"set-cookie", f"{name}=; Path=/; Max-Age=0; Secure; HttpOnly".encode())] if name in cookies else []
 
 
 def _not_ours() -> Problem:

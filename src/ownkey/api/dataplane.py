@@ -29,6 +29,7 @@ from ownkey.api.model_lists import anthropic_models, openai_models, show_models
 from ownkey.api.openrouter_surface import OpenRouterSurface, Question
 from ownkey.api.statuses import STATUSES
 from ownkey.domain.errors import StoreError
+from ownkey.domain.phrases import as_plain
 from ownkey.domain.product import Product
 from ownkey.domain.refusals import Code, Refusal, Refused
 from ownkey.domain.wire import Endpoint, ErrorFields
@@ -330,8 +331,9 @@ class DataPlaneApp:
     async def _refuse(self, dialect: Dialect, refusal: Refusal, reply: AsgiReply) -> None:
         """A refusal before there is a workspace to keep a receipt for."""
         fields = ErrorFields(
-            status=STATUSES[refusal.code], code=refusal.code.value, message=refusal.message, fix=refusal.fix,
-            fix_url=self._plane.product.fix_url(refusal.flow) if refusal.flow else None, receipt=None,
+            status=STATUSES[refusal.code], code=refusal.code.value, message=str(refusal.message),
+            fix=str(refusal.fix), fix_url=self._plane.product.fix_url(refusal.flow) if refusal.flow else None,
+            receipt=None,
             param=refusal.param, retry_after_s=refusal.retry_after_s, details=refusal.details,
         )
         headers = [
@@ -399,6 +401,6 @@ def _endpoint_of(body: bytes, product: Product, task: str | None) -> Endpoint:
 
 async def _json(reply: AsgiReply, status: int, value: Any) -> None:
     await reply.start(status, [("content-type", "application/json"), ("cache-control", "no-store")])
-    await reply.finish(msgspec.json.encode(value))
+    await reply.finish(msgspec.json.encode(value, enc_hook=as_plain))
 
 

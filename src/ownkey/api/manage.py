@@ -25,6 +25,7 @@ from ownkey.control.desk import Desk
 from ownkey.control.ports import Clock, Idempotency
 from ownkey.control.problems import Problem, ProblemCode, invalid, not_found
 from ownkey.domain.errors import StoreError
+from ownkey.domain.phrases import as_plain
 from ownkey.domain.records import Actor
 from ownkey.domain.refusals import Code, Refusal, Refused
 from ownkey.domain.workspace import Principal, TokenKind, WorkspaceState
@@ -105,7 +106,7 @@ class ManageApp:
         )
         if key is None:
             answer = await route.handler(call)
-            return route.status, answer if isinstance(answer, Download) else msgspec.json.encode(answer), []
+            return route.status, answer if isinstance(answer, Download) else _encode(answer), []
         return await self._once(call, route, key, scope, raw)
 
     def _find(self, method: str, path: str) -> tuple[ManageRoute, Mapping[str, str]]:
@@ -191,7 +192,7 @@ class ManageApp:
         except BaseException:
             await self._idempotency.drop_answer(owner, key)
             raise
-        body = msgspec.json.encode(answer)
+        body = _encode(answer)
         kept = body if route.shows_once is None else _without(answer, route.shows_once)
         await self._idempotency.save_answer(owner, key, route.status, kept, at_ms=self._clock.now_ms())
         return route.status, body, []
@@ -271,8 +272,12 @@ def _idempotency_key(scope: Scope) -> str | None:
     return None
 
 
+def _encode(answer: Any) -> bytes:
+    return msgspec.json.encode(answer, enc_hook=as_plain)
+
+
 def _without(answer: Any, fields: str) -> bytes:
-    shown = msgspec.to_builtins(answer)
+    shown = msgspec.to_builtins(answer, enc_hook=as_plain)
     for field in fields.split():
         shown[field] = None
     return msgspec.json.encode(shown)

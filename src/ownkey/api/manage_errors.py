@@ -8,6 +8,7 @@ from ownkey.api.manage_schemas import ErrorBody, ErrorOut, FixOut
 from ownkey.api.statuses import STATUSES
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.domain.errors import Conflict, NotFound, StoreError
+from ownkey.domain.phrases import as_plain
 from ownkey.domain.product import Product
 from ownkey.domain.refusals import Refused
 from ownkey.domain.scrub import scrub
@@ -56,11 +57,11 @@ class ErrorEnvelope:
             headers.append((b"retry-after", str(source.retry_after_s).encode()))
         if status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        return status, msgspec.json.encode(ErrorOut(error=body)), headers
+        return status, msgspec.json.encode(ErrorOut(error=body), enc_hook=as_plain), headers
 
     def internal(self, error_id: str) -> Encoded:
         body = ErrorBody(
             code="internal_error", message="Something went wrong on our side; nothing is known to have changed.",
             fix=FixOut(text="Try again; if it repeats, tell the operator this id.", url=None), id=error_id,
         )
-        return 500, msgspec.json.encode(ErrorOut(error=body)), []
+        return 500, msgspec.json.encode(ErrorOut(error=body), enc_hook=as_plain), []

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from ownkey.api import manage_backups as backups
 from ownkey.api import manage_billing as billing
 from ownkey.api import manage_figures as figures
 from ownkey.api import manage_handlers as settings
+from ownkey.api import manage_master_key as master_key
 from ownkey.api import manage_operators as operators
 from ownkey.api import manage_portal as portal
 from ownkey.api import manage_schemas as out
@@ -217,6 +219,8 @@ ROUTES: tuple[ManageRoute, ...] = (
     ManageRoute("POST", "/outbox/{row}/retry", "retry_outbox", Subject.DEPLOYMENT, _MANAGE, figures.retry_outbox,
                 "Try a message again that failed or was skipped.", out.Done, out.Nothing),
     *operators.ROUTES,
+    *master_key.ROUTES,
+    *backups.ROUTES,
     ManageRoute("GET", "/prices", "read_prices", Subject.DEPLOYMENT, _READ, figures.read_prices,
                 "The price version in force.", out.PricesOut),
     ManageRoute("PUT", "/prices", "put_prices", Subject.DEPLOYMENT, _MANAGE, figures.put_prices,

@@ -15,6 +15,7 @@ from ownkey.control.exports import CSV_TYPE, STREAM_MOST
 from ownkey.control.problems import Problem, ProblemCode, invalid, not_found
 from ownkey.control.receipts import Scope
 from ownkey.control.work import WorkView
+from ownkey.domain.phrases import as_plain
 from ownkey.domain.records import ReceiptFilter
 from ownkey.domain.work import WorkKind
 
@@ -205,7 +206,8 @@ async def _statement(call: Call) -> AsyncIterator[bytes]:
 async def read_statement(call: Call) -> StatementOut:
     page = await call.desk.statement.page(call.own, call.query.before, call.query.limit)
     return StatementOut(
-        rows=[show.plain_row(msgspec.to_builtins(line)) for line in page.lines], next_before=page.next_before
+        rows=[show.plain_row(msgspec.to_builtins(line, enc_hook=as_plain)) for line in page.lines],
+        next_before=page.next_before,
     )
 
 
@@ -214,7 +216,7 @@ async def read_savings(call: Call) -> dict[str, Any]:
         # Sums of the whole workspace are not a limited token's to see.
         raise not_found("sum of", "savings", "for a limited token")
     found = await call.desk.savings.month(call.own, call.query.month or None)
-    shown: dict[str, Any] = show.plain_row(msgspec.to_builtins(found))
+    shown: dict[str, Any] = show.plain_row(msgspec.to_builtins(found, enc_hook=as_plain))
     return shown
 
 

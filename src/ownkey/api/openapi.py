@@ -25,6 +25,7 @@ _PATH_WORDS = {
     "task": "A task of the product.",
     "receipt": "A receipt's id.",
     "work": "The id of a piece of work.",
+    "backup": "A backup's name, as the list of backups shows it.",
     "reading": "A reading's number, as the list of readings shows it.",
     "session": "The session's id (not its secret).",
     "operator": "The operator's e-mail address or id.",

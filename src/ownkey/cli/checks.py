@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import httpx
 
-from ownkey.bootstrap import AUDIT_KEY_NAME, find_master_key, make_channels, open_audit_key
 from ownkey.cli.connection import Connection, named_place, read_settings
 from ownkey.cli.problems import CliError
 from ownkey.cli.run_file import read_run_file
@@ -23,6 +22,7 @@ from ownkey.domain.product import Payers
 from ownkey.domain.receipts import provider_name
 from ownkey.providers.egress import parse_origin
 from ownkey.providers.upstream import Upstream
+from ownkey.settings.folder import AUDIT_KEY_NAME
 from ownkey.settings.product import Settings
 from ownkey.vault.keyset import KeysetError, load_keyset
 
@@ -93,6 +93,8 @@ def ask_ready(url: str) -> tuple[State, str, str]:
 
 def _check_key(settings: Settings, environ: MutableMapping[str, str]) -> Check:
     """The keyset by itself, and against what it sealed first: the audit log's key lies beside the database."""
+    from ownkey.bootstrap import find_master_key, open_audit_key
+
     find_master_key(settings, environ)
     try:
         keyset = load_keyset(environ)
@@ -169,6 +171,8 @@ def check_channels(settings: Settings) -> list[Check]:
 
 
 async def _check_channels(settings: Settings) -> list[Check]:
+    from ownkey.bootstrap import make_channels
+
     mail, events = settings.mail, settings.events
     upstream = Upstream(connect_s=HEAD_S, allow_insecure_origins=settings.allow_insecure_origins)
     try:

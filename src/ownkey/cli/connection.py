@@ -20,6 +20,7 @@ from ownkey.cli.option_names import in_options
 from ownkey.cli.problems import CliError
 from ownkey.cli.run_file import read_run_file
 from ownkey.cli.start import START_ERRORS, start_problem
+from ownkey.cli.upgrades import UpgradeShown
 from ownkey.settings.environment import read_environment
 from ownkey.settings.product import Settings, load_settings
 from ownkey.settings.tables import SettingsError
@@ -112,6 +113,11 @@ class Connection:
             async for data in answer.aiter_bytes():
                 write(data)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether this process itself is the server, for as long as the command takes."""
+        return self._built is not None
+
     def do_work(self) -> None:
         """Where no server runs, this process does the long work itself."""
         if self._built is not None and self._built.work is not None:
@@ -149,7 +155,8 @@ class Connection:
         from ownkey.bootstrap import build_app
 
         try:
-            self._built = self._run(build_app(settings, self._environ))
+            with UpgradeShown() as told:
+                self._built = self._run(build_app(settings, self._environ, told))
         except START_ERRORS as error:
             raise start_problem(error, settings) from error
         transport = httpx.ASGITransport(app=self._built.asgi)

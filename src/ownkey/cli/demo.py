@@ -15,10 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from rich.console import Console
@@ -42,6 +42,18 @@ DEMO_KEYS = {
 TICKET = "Hello, I was charged twice for November and nobody answers. Please help, this is urgent!"
 
 
+class Story(NamedTuple):
+    """Who plays: the host product, and the customer of it whose workspace it is. Every page and e-mail says so."""
+
+    product: str
+    workspace: str
+
+
+STORIES: Mapping[str, Story] = {
+    "support-desk": Story("Lantern Desk", "Acme"), "app-builder": Story("Pocket Forge", "Greta's workshop"),
+}
+
+
 @dataclass
 class Stage:
     """The processes and the doors to them. `mailbox` is where e-mails and the host's events can be looked at, `host`
@@ -49,6 +61,7 @@ class Stage:
 
     console: Console
     home: Path
+    preset: str
     url: str
     emulator: str
     mailbox: str
@@ -175,6 +188,7 @@ def run_demo(preset: str, *, once: bool, console: Console) -> None:
         with _stage(home, preset, console) as stage:
             console.print(f"[bold]Ownkey demo[/bold], preset {preset}: Ownkey at {stage.url}, "
                           f"provider emulator at {stage.emulator}, mailbox at {stage.mailbox}")
+            stage.say(f"The host product is {STORIES[preset].product}; its customer is {STORIES[preset].workspace}.")
             caller = _support_desk(stage) if preset == "support-desk" else _app_builder(stage)
             _balance(stage)
             if not once:
@@ -193,7 +207,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _support_desk(stage: Stage) -> Caller:
     stage.scene("A workspace without a key: no AI feature works, and the refusal says what to do")
-    caller = _make_workspace(stage, "Acme Support")
+    caller = _make_workspace(stage, STORIES[stage.preset].workspace)
     caller.refused("auto_triage")
 
     stage.scene("The admin pastes an OpenRouter key: Test, then Save")
@@ -229,7 +243,7 @@ def _app_builder(stage: Stage) -> Caller:
     stage.scene("The platform has its own OpenRouter key; a new workspace starts with free credits")
     stage.control("POST", "keys", {"provider": "openrouter", "key": DEMO_KEYS["platform"]})
     stage.say("  " + stage.manage("PUT", "platform/credentials/openrouter", {"key": DEMO_KEYS["platform"]})["message"])
-    caller = _make_workspace(stage, "Greta's workshop")
+    caller = _make_workspace(stage, STORIES[stage.preset].workspace)
     _say_status(stage, caller)
 
     stage.scene("Without an own key, credits pay")
@@ -375,15 +389,16 @@ def _say_status(stage: Stage, caller: Caller) -> None:
 
 def _stay(stage: Stage, caller: Caller) -> None:
     service = stage.manage("POST", "service-tokens", {"label": "demo host", "scopes": ["call", "manage"]})["token"]
+    story = STORIES[stage.preset]
     stage.tell_host({
-        "ownkey_url": stage.url, "token": service, "workspace": caller.workspace,
-        "preset": stage.manage("GET", "product")["preset"],
+        "ownkey_url": stage.url, "token": service, "workspace": caller.workspace, "preset": stage.preset,
+        "product": story.product, "company": story.workspace,
     })
     invited = stage.manage("POST", "operators", {"email": "ops@example.com", "role": "ops"})
     stage.scene("Go on yourself; Ctrl-C ends everything")
     task = "auto_triage" if "auto_triage" in json.dumps(stage.manage("GET", "product")) else "explain_error"
     stage.console.print(
-        f"the product   {stage.host}   (sign in as owner, admin, member or viewer: the portal is inside)\n"
+        f"{story.product:<13} {stage.host}   (the host product: sign in as owner, admin, member or viewer)\n"
         f"the console   {invited['url']}   (once: set a password and a code for the operator)\n"
         f"AI calls      {stage.url}/v1   (OpenRouter clients: {stage.url}/api/v1)\n"
         f"management    {stage.url}/manage/v1   (described at /manage/v1/openapi.json)\n"
@@ -438,15 +453,16 @@ def _stage(home: Path, preset: str, console: Console) -> Iterator[Stage]:
         )
         origins = "\n".join(f'{name} = "{emulator_url}{path}"' for name, path in PROVIDERS.items())
         (home / "ownkey.toml").write_text(
-            f'preset = "{preset}"\n[product]\nentry_url = "{host}/ai/open?flow={{flow}}"\n'
+            f'preset = "{preset}"\n[product]\nname = "{STORIES[preset].product}"\n'
+            f'entry_url = "{host}/ai/open?flow={{flow}}"\n'
             f'[portal]\norigins = ["{host}"]\nreturn_urls = ["{host}/ai"]\nrefresh_urls = ["{host}/ai/session"]\n'
             f"[server]\nport = 0\n[origins]\nallow_insecure = true\n{origins}\n"
             f'[mail]\nhost = "127.0.0.1"\nport = {mailbox["smtp_port"]}\ntls = "none"\n'
-            f'from = "Ownkey demo <demo@example.com>"\n[events]\nurl = "{mailbox["url"]}/events"\n{billing}'
+            f'from = "{STORIES[preset].product} <ai@example.com>"\n[events]\nurl = "{mailbox["url"]}/events"\n{billing}'
         )
         server = _start(stack, [sys.executable, "-m", "ownkey.cli.main", "serve"], home, environ, None)
         url, operator = _wait(home, server)
-        stage = Stage(console, home, url, emulator_url, mailbox["url"], host, operator, http, till)
+        stage = Stage(console, home, preset, url, emulator_url, mailbox["url"], host, operator, http, till)
         if till:
             open_till(stage, secret)
         yield stage

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ownkey.bootstrap import DATABASE_NAME
 from ownkey.cli import output
 from ownkey.cli.checks import Check, ask_ready, run_checks
 from ownkey.cli.connection import read_settings
@@ -17,7 +16,9 @@ from ownkey.cli.output import JsonFlag
 from ownkey.cli.problems import CliError
 from ownkey.cli.run_file import read_run_file
 from ownkey.cli.start import START_ERRORS, address_problem, start_problem
+from ownkey.cli.upgrades import UpgradeShown
 from ownkey.settings.environment import VARIABLES
+from ownkey.settings.folder import DATABASE_NAME
 from ownkey.settings.product import PRESETS, Settings
 from ownkey.settings.starter import write_config_text
 from ownkey.vault.keyset import KeysetError, write_new_keyset
@@ -102,7 +103,8 @@ def serve() -> None:
     logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT)
     logging.getLogger("ownkey").setLevel(logging.INFO)
     try:
-        bootstrap.serve(settings, os.environ)
+        with UpgradeShown() as told:
+            bootstrap.serve(settings, os.environ, told)
     except START_ERRORS as error:
         raise start_problem(error, settings) from error
     except SystemExit as ended:

@@ -3,23 +3,27 @@
 import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Annotated
 
 import typer
 
 import ownkey
 from ownkey.cli import figures, machine
+from ownkey.cli.backup import backup_app
 from ownkey.cli.billing import billing_app
 from ownkey.cli.connect import connect_app
 from ownkey.cli.figures import cap_app, credits_app, feature_app
 from ownkey.cli.keys import credential_app
+from ownkey.cli.master_key import master_key_app
 from ownkey.cli.notices import mail_app, outbox_app
 from ownkey.cli.operators import operator_app
 from ownkey.cli.people import member_app, project_app, token_app, workspace_app
 from ownkey.cli.portal import portal_app
 from ownkey.cli.problems import CliError
 from ownkey.cli.reconcile import reconcile
+from ownkey.cli.restore import restore
 from ownkey.cli.work import export_app, replay, work_app
 from ownkey.domain.scrub import scrub
 
@@ -60,6 +64,7 @@ def make_app() -> typer.Typer:
     app.add_typer(token_app, name="token")
     app.add_typer(portal_app, name="portal")
     app.add_typer(operator_app, name="operator")
+    app.add_typer(master_key_app, name="master-key")
     app.add_typer(credential_app, name="credential")
     app.add_typer(connect_app, name="connect")
     app.add_typer(cap_app, name="cap")
@@ -68,6 +73,8 @@ def make_app() -> typer.Typer:
     app.add_typer(billing_app, name="billing")
     app.add_typer(mail_app, name="mail")
     app.add_typer(outbox_app, name="outbox")
+    app.add_typer(backup_app, name="backup")
+    app.command("restore")(restore)
     app.add_typer(work_app, name="work")
     app.add_typer(export_app, name="export")
     app.command("replay")(replay)
@@ -82,11 +89,17 @@ def make_app() -> typer.Typer:
     return app
 
 
+@cache
+def _commands() -> Callable[..., object]:
+    """The tree, made once a process: building it takes longer than most commands."""
+    return typer.main.get_command(make_app())
+
+
 def run(arguments: Sequence[str]) -> int:
     """One command; returns its exit code. Nothing but an interrupt leaves this function as an exception."""
     as_json = "--json" in arguments
     try:
-        outcome = make_app()(args=list(arguments), prog_name="ownkey", standalone_mode=False)
+        outcome = _commands()(args=list(arguments), prog_name="ownkey", standalone_mode=False)
         return outcome if isinstance(outcome, int) else 0
     except CliError as error:
         _tell(error, as_json)

@@ -6,12 +6,12 @@ import re
 import tempfile
 import time
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ownkey.bootstrap import make_channels
 from ownkey.cli import output
 from ownkey.cli.connection import Connection, read_settings, segment
 from ownkey.cli.output import JsonFlag
@@ -32,12 +32,13 @@ _ADDRESS = re.compile(r"[^\s@,;<>\"]{1,64}@[^\s@,;<>\"]{1,190}\Z")
 _SAMPLE_WORKSPACE = "Acme"
 
 
-def sample_place() -> Place:
-    """The configured product if there is one here, else an example."""
+def sample_place() -> tuple[Place, Mapping[str, str]]:
+    """The configured product and its own words if there is one here, else an example."""
     try:
-        return place_of(read_settings(dict(os.environ)).product, _SAMPLE_WORKSPACE)
+        settings = read_settings(dict(os.environ))
     except CliError:
-        return Place(_SAMPLE_WORKSPACE, "Example", True, "https://app.example.com/settings/ai?open={flow}")
+        return Place(_SAMPLE_WORKSPACE, "Example", True, "https://app.example.com/settings/ai?open={flow}"), {}
+    return place_of(settings.product, _SAMPLE_WORKSPACE), settings.portal.words
 
 
 @mail_app.command("preview")
@@ -50,8 +51,8 @@ def preview(
     """Show every e-mail with sample values, as text; as files with --out or --open. Sends nothing."""
     if kind is not None and kind not in {str(known) for known in Kind}:
         raise CliError(f"There is no e-mail {kind[:40]!r}.", f"Use one of {', '.join(Kind)}.", code="unknown_kind")
-    place = sample_place()
-    notices = [write_notice(one, SAMPLES[one], place) for one in Kind if kind in (None, one.value)]
+    place, words = sample_place()
+    notices = [write_notice(one, SAMPLES[one], place).in_words(words) for one in Kind if kind in (None, one.value)]
     folder = Path(tempfile.mkdtemp(prefix="ownkey-mail-")) if show and out is None else out
     files: list[str] = []
     if folder is not None:
@@ -102,12 +103,15 @@ def send_test(
 
 
 async def _send(settings: Settings, address: str) -> None:
+    from ownkey.bootstrap import make_channels
+
     upstream = Upstream()
     mailer, _ = make_channels(settings, os.urandom(8).hex(), upstream)
     await upstream.aclose()
     assert mailer is not None
     kind = Kind.SPEND_THRESHOLD
-    notice = write_notice(kind, SAMPLES[kind], place_of(settings.product, f"{_SAMPLE_WORKSPACE} (a test)"))
+    place = place_of(settings.product, f"{_SAMPLE_WORKSPACE} (a test)")
+    notice = write_notice(kind, SAMPLES[kind], place).in_words(settings.portal.words)
     due = Due(0, "", "", "", "test", kind.value, SAMPLES[kind], 1, 0)
     member = Member("", "test", address, "", Role.OWNER)
     try:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ownkey.bootstrap import RUN_FILE_NAME
+from ownkey.settings.folder import RUN_FILE_NAME
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import os
 import socket
 from typing import Final
 
-from ownkey.bootstrap import DATABASE_NAME, MASTER_KEY_NAME
 from ownkey.cli.problems import CliError
 from ownkey.cli.run_file import read_run_file
 from ownkey.domain.errors import StoreError
+from ownkey.settings.folder import DATABASE_NAME, MASTER_KEY_NAME
 from ownkey.settings.product import Settings
 from ownkey.store.connection import InUse
 from ownkey.vault.envelope import Reason, Undecryptable

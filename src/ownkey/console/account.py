@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ownkey.console import cookies
-from ownkey.console.signin import LEAVE_PATH, OIDC_PATH
+from ownkey.console.signin import LEAVE_PATH, confirm_page
 from ownkey.console.visit import SESSION_COOKIE, ConsoleRoute, ConsoleVisit
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.domain.operators import SIGN_IN_PATH, own_path
@@ -63,7 +63,7 @@ async def new_recovery_codes(visit: ConsoleVisit) -> Answer:
 
 
 async def show_confirm(visit: ConsoleVisit) -> Answer:
-    return _confirm(visit, own_path(visit.request.asks("path")))
+    return confirm_page(visit, own_path(visit.request.asks("path")))
 
 
 async def confirm(visit: ConsoleVisit) -> Answer:
@@ -75,7 +75,7 @@ async def confirm(visit: ConsoleVisit) -> Answer:
     except Problem as problem:
         if problem.code is ProblemCode.SESSION_ENDED:
             raise
-        return _confirm(visit, path, problem)
+        return confirm_page(visit, path, problem)
     return see_other(path)
 
 
@@ -91,14 +91,6 @@ async def _account(visit: ConsoleVisit, problem: Problem | None = None) -> Answe
         codes_left=await staff.sign_in.recovery_codes_left(visit.session), fresh=visit.is_fresh,
         confirm_url=confirm_url(ACCOUNT_PATH), problem=problem, done=visit.request.asks("done"), **_told(problem),
     )
-
-
-def _confirm(visit: ConsoleVisit, path: str, problem: Problem | None = None) -> Answer:
-    oidc = None
-    if visit.session.via == "oidc":
-        oidc = f"{OIDC_PATH}?{urlencode({'path': path, 'fresh': '1'})}"
-    return visit.page("console/signin_confirm.html", "Confirm who you are", path=path, oidc_url=oidc, problem=problem,
-                      **_told(problem))
 
 
 def _told(problem: Problem | None) -> dict[str, Any]:

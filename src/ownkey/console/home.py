@@ -45,6 +45,7 @@ async def show(visit: ConsoleVisit) -> Answer:
     health = [
         await _database(visit), _disk(visit), _providers(visit), _jobs(visit), await _outbox(visit),
         await _billing(visit), await _prices(visit),
+        await _master_key(visit, counts),
     ]
     steps = await _steps(visit, counts)
     return visit.page(
@@ -64,6 +65,27 @@ async def _database(visit: ConsoleVisit) -> Check:
     if writable:
         return Check(say("Database"), "ok", say("A commit was written just now."), url)
     return Check(say("Database"), "danger", say("It cannot be written: calls that need a hold are refused."), url)
+
+
+async def _master_key(visit: ConsoleVisit, counts: Counts) -> Check:
+    """Never well over a row that does not open."""
+    say, url = visit.say, "/console/system#keys"
+    view = await visit.desk.master_key.show()
+    closed = max(view.undecryptable, counts.undecryptable)
+    if closed:
+        told = say.plural("{count} sealed row does not open.", "{count} sealed rows do not open.", closed)
+        return Check(say("Master key"), "danger", told, url)
+    if view.problems:
+        return Check(say("Master key"), "danger", say("A changed keyset was refused; the old one is in force."), url)
+    if any(key.differs for key in view.keys):
+        return Check(say("Master key"), "danger", say("Two processes know different keys by one name."), url)
+    if view.left:
+        told = say.plural("{count} data key is left under an older key.", "{count} data keys are left under older "
+                          "keys.", view.left)
+        return Check(say("Master key"), "warning", told, url)
+    if view.swept is None:
+        return Check(say("Master key"), "unknown", say("Not every sealed row has been looked at yet."), url)
+    return Check(say("Master key"), "ok", say("Every sealed row opens."), url)
 
 
 def _disk(visit: ConsoleVisit) -> Check:
@@ -194,8 +216,8 @@ async def _steps(visit: ConsoleVisit, counts: Counts) -> Sequence[Step]:
         steps.append(Step(say("Card payments"), desk.payment_events.on, say("Set Stripe's key and webhook secret."),
                           "/console/billing"))
     steps.append(Step(
-        say("A copy of the master key and of audit.key, apart from the database's backup"), None,
-        say("Nothing here can see it: without them a backup reads nothing."), "/console/system#backup",
+        say("A copy of the master key, apart from the backups"), None,
+        say("Nothing here can see it: without it a backup reads nothing."), "/console/system#backup",
     ))
     return steps
 

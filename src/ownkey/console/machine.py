@@ -13,7 +13,7 @@ async def _unknown() -> bool | None:
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What is not known is None or empty, and pages say so. `disk` gives (free, all) bytes of the data directory;
-    `writable` tries a real commit. `primary_kek` is the master key that new data keys are wrapped with.
+    `writable` tries a real commit.
 
     `providers_down` are those that are left out for everybody now, with the seconds left; `routes_down` counts single
     routes. `configuration` holds nothing secret.
@@ -24,7 +24,6 @@ class Machine:
     data_dir: str = ""
     config_path: str = ""
     started_at_ms: int | None = None
-    primary_kek: str = ""
     configuration: Sequence[SettingLine] = ()
     writable: Callable[[], Awaitable[bool | None]] = _unknown
     disk: Callable[[], tuple[int, int] | None] = lambda: None

@@ -2,6 +2,7 @@
 
 from ownkey.console import (
     account,
+    backups,
     billing,
     calls,
     developers,
@@ -30,6 +31,7 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     *developers.ROUTES,
     *theme.ROUTES,
     *system.ROUTES,
+    *backups.ROUTES,
     *operators.ROUTES,
     *search.ROUTES,
     *account.ACCOUNT_ROUTES,

@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import segno
 
 from ownkey.console import cookies
-from ownkey.console.visit import SESSION_COOKIE, Guest, OpenRoute
+from ownkey.console.visit import SESSION_COOKIE, ConsoleVisit, Guest, OpenRoute
+from ownkey.control.oidc import Unconfirmed
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.domain.oidc import CALLBACK_PATH
 from ownkey.domain.operators import SET_UP_PATH, SIGN_IN_PATH, own_path
@@ -190,11 +191,28 @@ async def come_back(guest: Guest) -> Answer:
             cookies.get(request, cookies.OIDC_COOKIE), request.query, guest.address, session=guest.session,
             replaces=cookies.get(request, SESSION_COOKIE),
         )
+    except Unconfirmed as error:
+        assert guest.session is not None, "only who is signed in is asked again"
+        answer = confirm_page(
+            ConsoleVisit(guest.house, request, guest.address, guest.session, guest.secret), error.path, error.problem
+        )
+        return Answer(answer.status, answer.body, answer.content_type, [*answer.headers, gone])
     except Problem as problem:
         answer = _sign_in(guest, "/console", problem)
         return Answer(answer.status, answer.body, answer.content_type, [*answer.headers, gone])
     opened = [cookies.put(SESSION_COOKIE, back.secret)] if back.secret else []
     return see_other(back.path, [*opened, gone])
+
+
+def confirm_page(visit: ConsoleVisit, path: str, problem: Problem | None = None) -> Answer:
+    """Who are you, again: by password and code, or at the provider; then on to `path`."""
+    oidc = None
+    if visit.session.via == "oidc":
+        oidc = f"{OIDC_PATH}?{urlencode({'path': path, 'fresh': '1'})}"
+    return visit.page(
+        "console/signin_confirm.html", "Confirm who you are", path=path, oidc_url=oidc, problem=problem,
+        **_told(problem),
+    )
 
 
 def _no_provider() -> Problem:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import quote
 
+from ownkey.console import backups
 from ownkey.console.home import bytes_text
 from ownkey.console.visit import ConsoleRoute, ConsoleVisit, status_of
 from ownkey.console.workspaces import people
@@ -14,8 +15,9 @@ from ownkey.control.work import WorkView
 from ownkey.domain.notices import RULES, SAMPLES, Kind, Notice, write_notice
 from ownkey.domain.operators import OperatorRole
 from ownkey.domain.overview import AuditQuery
-from ownkey.domain.work import NAMES, OF_WORKSPACE, OPEN, WorkKind
+from ownkey.domain.work import NAMES, OPEN, WorkKind
 from ownkey.notify.mail import render_html, render_text
+from ownkey.pages import figures
 from ownkey.pages.http import Answer, content_policy
 
 PATH: Final = "/console/system"
@@ -34,16 +36,26 @@ ORIGINS: Final[Mapping[str, str]] = {
 }
 
 
+UPKEEP: Final = (WorkKind.LEDGER_CHECK, WorkKind.PRICE_SYNC)
+"""What may be started from the list. Other work has a form of its own, which asks for more."""
+
+
 async def show(visit: ConsoleVisit) -> Answer:
+    return await _page(visit)
+
+
+async def _page(visit: ConsoleVisit, act: str = "", problem: Problem | None = None) -> Answer:
+    """`act` opens one form: "rewrap"."""
     machine, desk = visit.house.machine, visit.desk
     work = await desk.work.list_all(30)
     busy = any(view.work.state in OPEN for view in work)
     disk = machine.disk()
     return visit.page(
-        "console/system.html", "System", machine=machine, jobs=machine.jobs(), keyring=await desk.overview.keyring(),
-        work=work, startable=[(kind.value, visit.say(NAMES[kind])) for kind in _startable(visit)],
+        "console/system.html", "System", machine=machine, jobs=machine.jobs(), keyring=await desk.master_key.show(),
+        act=act, problem=problem, status=status_of(problem), reason=visit.request.form.get("reason", ""),
+        work=work, startable=[(kind.value, visit.say(NAMES[kind])) for kind in UPKEEP],
         free="" if disk is None else bytes_text(disk[0]), busy=busy, every_s=REFRESH_S,
-        chains=await desk.overview.chains(), assumptions=ASSUMPTIONS,
+        chains=await desk.overview.chains(), assumptions=ASSUMPTIONS, backup=await backups.card(visit),
         came_of=lambda view: came_of(visit, view), names=await _names(visit, work),
     )
 
@@ -70,6 +82,15 @@ def came_of(visit: ConsoleVisit, view: WorkView) -> Sequence[str]:
             "{count} finding: nothing was repaired.", "{count} findings: nothing was repaired.", number
         )
         return [told, *(_finding(one) for one in result.get("shown", ()))]
+    if view.work.kind is WorkKind.REWRAP and "rewrapped" in result:
+        told = visit.say("{moved} data keys are under {key} now, {left} are left.", key=str(result["to"]),
+                         moved=figures.count(int(result["rewrapped"])), left=figures.count(int(result["left"])))
+        bad = int(result.get("undecryptable", 0))
+        return [told] if not bad else [told, visit.say.plural(
+            "{count} does not open under any key here and stays as it is: {names}.",
+            "{count} do not open under any key here and stay as they are: {names}.", bad,
+            names=", ".join(map(str, result.get("named", ()))),
+        )]
     plain = [
         f"{name.replace('_', ' ')}: {value}" for name, value in result.items() if not isinstance(value, list | dict)
     ]
@@ -82,15 +103,10 @@ def _finding(one: object) -> str:
     return str(one)
 
 
-def _startable(visit: ConsoleVisit) -> Sequence[WorkKind]:
-    kinds = [kind for kind in WorkKind if kind not in OF_WORKSPACE]
-    return [kind for kind in kinds if kind is not WorkKind.RECONCILE or visit.desk.payment_events.on]
-
-
 async def start_work(visit: ConsoleVisit) -> Answer:
     """The same work that is open already is found: a second click starts nothing."""
     kind = visit.request.field("kind")
-    if kind not in {one.value for one in _startable(visit)}:
+    if kind not in {one.value for one in UPKEEP}:
         raise Problem(ProblemCode.INVALID, "There is no such work here.", "Choose one of the list.", param="kind")
     await visit.desk.work.start(None, kind, {}, visit.actor)
     return visit.go(f"{PATH}#work")
@@ -101,6 +117,28 @@ async def cancel_work(visit: ConsoleVisit) -> Answer:
     workspace = await visit.desk.workspaces.find(whose) if whose else None
     await visit.desk.work.cancel(workspace, visit.request.params["work"], visit.actor)
     return visit.go(f"{PATH}#work")
+
+
+# --- master key
+
+
+async def ask_rewrap(visit: ConsoleVisit) -> Answer:
+    return await _page(visit, "rewrap")
+
+
+async def rewrap(visit: ConsoleVisit) -> Answer:
+    """The same rewrap that is under way is found: a second click starts nothing."""
+    try:
+        await visit.desk.master_key.check_rewrap()
+        await visit.desk.overview.note_reason(
+            None, "master_key.rewrap", "every data key", visit.request.field("reason"), visit.actor
+        )
+        await visit.desk.master_key.start_rewrap(visit.actor)
+    except Problem as problem:
+        if problem.code not in (ProblemCode.INVALID, ProblemCode.CONFLICT):
+            raise
+        return await _page(visit, "rewrap", problem)
+    return visit.go(f"{PATH}?done=rewrap#keys")
 
 
 # --- audit
@@ -187,6 +225,8 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     ConsoleRoute("GET", PATH, show),
     ConsoleRoute("POST", f"{PATH}/work", start_work, _OPS),
     ConsoleRoute("POST", f"{PATH}/work/{{work}}/cancel", cancel_work, _OPS),
+    ConsoleRoute("GET", f"{PATH}/rewrap", ask_rewrap, _OPS, fresh=True),
+    ConsoleRoute("POST", f"{PATH}/rewrap", rewrap, _OPS, fresh=True),
     ConsoleRoute("GET", f"{PATH}/audit", show_audit),
     ConsoleRoute("GET", f"{PATH}/configuration", show_configuration),
     ConsoleRoute("GET", f"{PATH}/mail", show_mail),

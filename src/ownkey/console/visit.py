@@ -148,6 +148,14 @@ class ConsoleVisit:
     def with_credits(self) -> bool:
         return self.product.payers is Payers.WITH_CREDITS
 
+    def check_fresh(self, version: str) -> None:
+        """Raises Problem for a form that was made for another state than this one, or does not say for which."""
+        if self.request.field("version") != version:
+            raise Problem(
+                ProblemCode.CONFLICT, self.say("This was changed in the meantime, so nothing was changed now."),
+                self.say("The page shows what is so now: look at it and repeat, if it still is meant."),
+            )
+
     def go(self, url: str) -> Answer:
         """After a change: the page that shows it (303)."""
         return see_other(url)

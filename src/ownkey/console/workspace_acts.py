@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ownkey.console.visit import ConsoleRoute, ConsoleVisit
-from ownkey.console.workspaces import PATH, Act, find, page, url_of
+from ownkey.console.workspaces import PATH, Act, find, page, url_of, version_of
 from ownkey.control.problems import Problem, ProblemCode, invalid, not_found
 from ownkey.domain.operators import OperatorRole
 from ownkey.domain.records import Actor
@@ -46,6 +46,7 @@ async def set_status(visit: ConsoleVisit) -> Answer:
     try:
         if wanted not in ("active", "suspended"):
             raise invalid("status", "A workspace is active or suspended.", "Choose one of the two.")
+        visit.check_fresh(version_of(workspace, "status"))
         await _reason(visit, workspace, "workspace.status", workspace.id)
     except Problem as problem:
         return await page(visit, workspace, Act("status", form=visit.request.form, problem=problem))
@@ -86,10 +87,11 @@ async def set_comp(visit: ConsoleVisit) -> Answer:
     try:
         if wanted not in COMPS:
             raise invalid("entitlement", "There is no such state of the add-on.", "Choose one of the list.")
+        visit.check_fresh(version_of(workspace, "comp"))
         await _reason(visit, workspace, "workspace.entitlement", workspace.id)
         await visit.desk.workspaces.set_entitlement(workspace, COMPS[wanted], visit.actor)
     except Problem as problem:
-        if problem.code is not ProblemCode.INVALID:
+        if problem.code not in (ProblemCode.INVALID, ProblemCode.CONFLICT):
             raise
         return await page(visit, workspace, Act("comp", form=visit.request.form, problem=problem))
     return visit.go(f"{url_of(workspace)}?done=entitled")
@@ -109,6 +111,7 @@ async def disable(visit: ConsoleVisit) -> Answer:
     workspace, provider = await find(visit), visit.request.params["provider"]
     _saved_key(workspace, provider)
     try:
+        visit.check_fresh(version_of(workspace, "disable", provider))
         await _reason(visit, workspace, "credential.disabled", provider)
     except Problem as problem:
         act = Act("disable", provider, visit.request.form, coming=await _coming(visit, workspace, provider))

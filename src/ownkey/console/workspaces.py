@@ -76,7 +76,22 @@ async def page(visit: ConsoleVisit, workspace: WorkspaceState, act: Act = Act())
         wallet=await desk.credits.show(workspace) if visit.with_credits else None, audit=audit,
         people=await people(visit), act=act, url=url_of(workspace), act_form=act.form or {},
         work=await desk.work.list(workspace, 5), problem=act.problem,
+        version=version_of(workspace, act.name, act.target),
     )
+
+
+def version_of(workspace: WorkspaceState, act: str, target: str = "") -> str:
+    """What a form is made for: the present state of what it changes; "" for one that only adds or takes for good."""
+    match act:
+        case "status":
+            return workspace.status
+        case "comp":
+            return workspace.entitlement.value
+        case "disable" if target in workspace.credentials:
+            credential = workspace.credentials[target]
+            return f"{credential.version}-{credential.status}"
+        case _:
+            return ""
 
 
 def url_of(workspace: WorkspaceState) -> str:

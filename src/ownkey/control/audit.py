@@ -29,6 +29,10 @@ class AuditControl:
         """Newest first. None: the deployment's own chain."""
         return await self._store.load_audit(None if workspace is None else workspace.id, limit=limit)
 
+    async def note(self, action: str, target: str, actor: Actor) -> None:
+        """Something that the deployment's log should hold although it changed nothing."""
+        await self._store.save_audit(None, action, target, None, None, at_ms=self._clock.now_ms(), actor=actor)
+
     async def note_refused(self, workspace_id: str | None, operation: str, actor: Actor) -> None:
         """Somebody with a valid token asked for what it may not do: once per token, operation and minute."""
         now_ms, key = self._clock.now_ms(), (actor.id, operation)

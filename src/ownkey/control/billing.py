@@ -29,6 +29,7 @@ from ownkey.domain.billing import (
 )
 from ownkey.domain.connect import is_listed
 from ownkey.domain.entitlements import standing
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.product import Payers, Product, TopUpPack
 from ownkey.domain.workspace import EntitlementState, WorkspaceState
 
@@ -163,25 +164,38 @@ class BillingControl:
         name = self._product.name
         match state:
             case BillingState.INCLUDED:
-                return "Calls with your own OpenRouter key are included in your plan."
+                return Phrase("Calls with your own OpenRouter key are included in your plan.")
             case BillingState.ACTIVE if addon is None:
-                return f"The OpenRouter add-on is active; {name} has enabled it for you."
+                return Phrase("The OpenRouter add-on is active; {name} has enabled it for you.", name=name)
             case BillingState.ACTIVE:
-                return f"The OpenRouter add-on is active and renews for {self._price(addon)} a month."
+                return Phrase(
+                    "The OpenRouter add-on is active and renews for {price} a month.", price=self._price(addon),
+                )
             case BillingState.CANCELLING:
-                return "The OpenRouter add-on is cancelled and works to the end of the period that is paid."
+                return Phrase(
+                    "The OpenRouter add-on is cancelled and works to the end of the period that is paid."
+                )
             case BillingState.PAST_DUE if addon is None or addon.state is not AddonState.PAST_DUE:
-                return "Calls with your own key work for the days of grace; subscribe to the add-on to keep them."
+                return Phrase(
+                    "Calls with your own key work for the days of grace; subscribe to the add-on to keep them."
+                )
             case BillingState.PAST_DUE:
-                return "The renewal of the OpenRouter add-on is not paid; it works until the days of grace are over."
+                return Phrase(
+                    "The renewal of the OpenRouter add-on is not paid; it works until the days of grace are over."
+                )
             case BillingState.INACTIVE:
-                return "The OpenRouter add-on is not paid. The saved key is kept and works again after payment."
+                return Phrase(
+                    "The OpenRouter add-on is not paid. The saved key is kept and works again after payment."
+                )
             case BillingState.FINISHING:
-                return "A payment was begun and is not confirmed yet."
+                return Phrase("A payment was begun and is not confirmed yet.")
             case BillingState.HOST_MANAGED:
-                return f"The OpenRouter add-on is sold by {name} itself."
+                return Phrase("The OpenRouter add-on is sold by {name} itself.", name=name)
             case BillingState.NOT_SUBSCRIBED:
-                return f"OpenRouter is not enabled for this workspace. The add-on costs {self._price(None)} a month."
+                return Phrase(
+                    "OpenRouter is not enabled for this workspace. The add-on costs {price} a month.",
+                    price=self._price(None),
+                )
 
     def _price(self, addon: Addon | None) -> str:
         rail = self._rules.rail if addon is None else addon.rail
@@ -212,7 +226,7 @@ class BillingControl:
         if addon is not None and addon.rail is Rail.CARD and not addon.over:
             await self._step_over(payments, workspace, addon, now)
         elif addon is not None and is_live(addon, now):
-            raise _already("The OpenRouter add-on is paid with credits and runs.")
+            raise _already(Phrase("The OpenRouter add-on is paid with credits and runs."))
         return await self._pay(payments, workspace, "addon", self._rules.addon_cents, 0, return_url, actor)
 
     async def _step_over(self, payments: ports.Payments, workspace: WorkspaceState, addon: Addon, now: int) -> None:
@@ -223,11 +237,11 @@ class BillingControl:
             return
         match fresh.state:
             case AddonState.ACTIVE:
-                raise _already("The OpenRouter add-on is active already.")
+                raise _already(Phrase("The OpenRouter add-on is active already."))
             case AddonState.CANCELLING:
-                raise _already("The OpenRouter add-on still runs; keep it instead of buying it again.")
+                raise _already(Phrase("The OpenRouter add-on still runs; keep it instead of buying it again."))
             case AddonState.PAST_DUE if is_live(fresh, now):
-                raise _already("The add-on's renewal is not paid: update the card instead of buying it again.")
+                raise _already(Phrase("The add-on's renewal is not paid: update the card instead of buying it again."))
             case _:
                 await self._tell(payments, workspace.id, fresh.subscription, "end")
 
@@ -239,20 +253,22 @@ class BillingControl:
         if addon is None or addon.state is not AddonState.ACTIVE:
             raise Problem(
                 ProblemCode.NOT_ENOUGH_CREDITS,
-                f"The add-on costs {self._rules.addon_credits:,} credits a month, and {view.balance_credits:,} are "
-                "on the balance.", "Add credits, then subscribe.", flow="credits",
+                Phrase(
+                    "The add-on costs {addon_credits} credits a month, and {balance_credits} are on the balance.",
+                    addon_credits=f"{self._rules.addon_credits:,}", balance_credits=f"{view.balance_credits:,}",
+                ), Phrase("Add credits, then subscribe."), flow="credits",
                 details={"needed_credits": self._rules.addon_credits, "balance_credits": view.balance_credits},
             )
-        return PayStep(None, "The OpenRouter add-on is active. Connect your OpenRouter key now.", view)
+        return PayStep(None, Phrase("The OpenRouter add-on is active. Connect your OpenRouter key now."), view)
 
     async def top_up(self, workspace: WorkspaceState, pack: str, return_url: str, actor: Actor) -> PayStep:
         """The page where a pack of credits is paid."""
         if self._product.payers is not Payers.WITH_CREDITS or not self._rules.packs:
-            raise _not_sold("Credits cannot be bought here.")
+            raise _not_sold(Phrase("Credits cannot be bought here."))
         found = next((row for row in self._rules.packs if row.name == pack), None)
         if found is None:
             names = [row.name for row in self._rules.packs]
-            raise invalid("pack", f"There is no pack {pack[:60]!r}.", suggest(pack, names))
+            raise invalid("pack", Phrase("There is no pack {pack}.", pack=repr(pack[:60])), suggest(pack, names))
         return await self._pay(
             self._card(), workspace, "topup", found.amount_cents, found.credits, return_url, actor
         )
@@ -272,7 +288,7 @@ class BillingControl:
             if facts is None:
                 continue
             if facts.status == "open" and (facts.amount_cents, order.amount_cents) == (cents, cents):
-                return PayStep(facts.url, "Pay on Stripe's page; this page then shows the result.",
+                return PayStep(facts.url, Phrase("Pay on Stripe's page; this page then shows the result."),
                                await self.show(workspace))
             if facts.status == "open":
                 # The price has changed since this page was made: nobody shall pay the old one.
@@ -282,7 +298,7 @@ class BillingControl:
                 await self._confirm_facts(payments, facts)
                 fresh = await self.show(workspace)
                 if purpose == "addon" or facts.payment_status != "paid":
-                    return PayStep(None, "The payment was made already.", fresh)
+                    return PayStep(None, Phrase("The payment was made already."), fresh)
         raise _unreachable()
 
     async def _page(self, payments: ports.Payments, order: Order) -> CheckoutFacts | None:
@@ -297,15 +313,16 @@ class BillingControl:
         except PaymentsRefused as error:
             await self._store.end_order(order, OrderState.FAILED)
             raise Problem(
-                ProblemCode.BILLING_REFUSED, f"Stripe refused to open a payment page ({error.code}).",
-                "Tell the operator: the billing configuration or the Stripe account needs a look.",
+                ProblemCode.BILLING_REFUSED, Phrase("Stripe refused to open a payment page ({code}).", code=error.code),
+                Phrase("Tell the operator: the billing configuration or the Stripe account needs a look."),
             ) from error
         noted = await self._store.note_checkout(facts, self._clock.now_ms())
         if noted is None:
             await self._store.end_order(order, OrderState.FAILED)
             raise Problem(
-                ProblemCode.BILLING_REFUSED, "Stripe's payment page does not show what was ordered, so it is not used.",
-                "Tell the operator: the price configured here and the one at Stripe must agree.",
+                ProblemCode.BILLING_REFUSED,
+                Phrase("Stripe's payment page does not show what was ordered, so it is not used."),
+                Phrase("Tell the operator: the price configured here and the one at Stripe must agree."),
             )
         return None if facts.status == "expired" else facts
 
@@ -346,8 +363,8 @@ class BillingControl:
         customer = customer or next((o.customer for o in orders if o.customer), "")
         if not customer:
             raise Problem(
-                ProblemCode.CONFLICT, "Nothing was paid by card here yet, so there is no card to manage.",
-                "Subscribe first.", flow="addon",
+                ProblemCode.CONFLICT, Phrase("Nothing was paid by card here yet, so there is no card to manage."),
+                Phrase("Subscribe first."), flow="addon",
             )
         try:
             return await payments.open_portal(customer, self._check_return(return_url))
@@ -355,8 +372,9 @@ class BillingControl:
             raise _unreachable() from error
         except PaymentsRefused as error:
             raise Problem(
-                ProblemCode.BILLING_REFUSED, f"Stripe refused to open the customer portal ({error.code}).",
-                "Tell the operator: the customer portal must be configured in the Stripe account.",
+                ProblemCode.BILLING_REFUSED,
+                Phrase("Stripe refused to open the customer portal ({code}).", code=error.code),
+                Phrase("Tell the operator: the customer portal must be configured in the Stripe account."),
             ) from error
 
     async def cancel(self, workspace: WorkspaceState, actor: Actor) -> BillingView:
@@ -372,7 +390,8 @@ class BillingControl:
         wanted = AddonState.CANCELLING if keep else AddonState.ACTIVE
         if addon is None or not is_live(addon, now):
             raise Problem(
-                ProblemCode.CONFLICT, "There is no add-on here that runs.", "Subscribe to it first.", flow="addon"
+                ProblemCode.CONFLICT, Phrase("There is no add-on here that runs."), Phrase("Subscribe to it first."),
+                flow="addon"
             )
         if addon.state is wanted or addon.state is AddonState.PAST_DUE:
             if addon.rail is Rail.CREDITS:
@@ -434,15 +453,15 @@ class BillingControl:
 
     def _card(self) -> ports.Payments:
         if self._payments is None:
-            raise _not_sold("Nothing is paid by card here.")
+            raise _not_sold(Phrase("Nothing is paid by card here."))
         return self._payments
 
     def _check_sold(self, workspace: WorkspaceState) -> None:
         if self._rules.rail is None:
-            raise _not_sold("The add-on is not sold here.", self._rules.host_url)
+            raise _not_sold(Phrase("The add-on is not sold here."), self._rules.host_url)
         plan = self._product.plans.get(workspace.plan)
         if plan is None or plan.byok == "included":
-            raise _already("Your plan includes calls with an own key: there is nothing to buy.")
+            raise _already(Phrase("Your plan includes calls with an own key: there is nothing to buy."))
 
     @property
     def own_page(self) -> str:
@@ -494,16 +513,21 @@ def money_text(cents: int, currency: str) -> str:
 
 
 def _already(message: str) -> Problem:
-    return Problem(ProblemCode.ADDON_EXISTS, message, "Read the add-on's state; there is nothing to pay.", flow="addon")
+    return Problem(
+        ProblemCode.ADDON_EXISTS, message, Phrase("Read the add-on's state; there is nothing to pay."), flow="addon"
+    )
 
 
 def _not_sold(message: str, host_url: str = "") -> Problem:
-    fix = f"Buy it in the product's own billing: {host_url}" if host_url else "Ask the operator of this product."
+    fix = Phrase("Ask the operator of this product.")
+    if host_url:
+        fix = Phrase("Buy it in the product's own billing: {url}", url=host_url)
     return Problem(ProblemCode.BILLING_OFF, message, fix)
 
 
 def _unreachable() -> Problem:
     return Problem(
-        ProblemCode.BILLING_UNREACHABLE, "Stripe does not answer, so nothing was changed. Your add-on is unaffected.",
-        "Try again in a minute.", retry_after_s=30,
+        ProblemCode.BILLING_UNREACHABLE,
+        Phrase("Stripe does not answer, so nothing was changed. Your add-on is unaffected."),
+        Phrase("Try again in a minute."), retry_after_s=30,
     )

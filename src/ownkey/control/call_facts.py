@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from ownkey.control import ports
 from ownkey.control.people import actor_name
 from ownkey.domain.call_facts import Authored, RuleChange, RunningCall
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.product import Product
 from ownkey.domain.workspace import WorkspaceState
 
@@ -93,7 +94,9 @@ class CallFacts:
     def _signed(self, name: str, value: Any, change: RuleChange | None, names: Mapping[str, str]) -> Rule:
         if change is None:
             return Rule(name, value)
-        return Rule(name, value, actor_name(self._product, change.actor, names) or "Ownkey itself", change.at_ms)
+        return Rule(
+            name, value, actor_name(self._product, change.actor, names) or Phrase("Ownkey itself"), change.at_ms
+        )
 
 
 def _entitling(fields: Mapping[str, Any]) -> str:
@@ -102,4 +105,4 @@ def _entitling(fields: Mapping[str, Any]) -> str:
 
 
 def _author_name(author: Authored) -> str:
-    return "an operator" if author.by.startswith("operator:") else "the price list"
+    return Phrase("an operator") if author.by.startswith("operator:") else Phrase("the price list")

@@ -7,9 +7,12 @@ another field, visit or workspace, or kept for longer, it does not open.
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
+from ownkey.control.data_keys import with_data_key
 from ownkey.control.ports import Clock, Safe
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.domain.credentials import CredentialFormError, accept_credential
+from ownkey.domain.errors import DataKeyClosed
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.workspace import Sealed, WorkspaceState
 
 CANDIDATE_MS = 10 * 60_000
@@ -25,15 +28,19 @@ class CandidateControl:
         self._clock = clock
 
     def seal(self, workspace: WorkspaceState, session_id: str, provider: str, typed: str) -> str:
-        """Text for a hidden field; "" for what cannot be this provider's key."""
+        """Text for a hidden field; "" for what cannot be this provider's key, or cannot be sealed now."""
         try:
             accepted = accept_credential(provider, typed)
         except CredentialFormError:
             return ""
         until_ms = self._clock.now_ms() + CANDIDATE_MS
-        sealed = self._safe.seal_secret(
-            workspace.id, workspace.dek, _purpose(session_id, provider, until_ms), accepted
-        )
+        try:
+            sealed = self._safe.seal_secret(
+                workspace.id, workspace.dek, _purpose(session_id, provider, until_ms), accepted
+            )
+        except DataKeyClosed:
+            # The page tells something else already; whoever pastes the key again is told of this.
+            return ""
         head = _HEAD.pack(
             sealed.format, until_ms, len(sealed.salt), len(sealed.commitment), len(sealed.nonce)
         )
@@ -47,12 +54,15 @@ class CandidateControl:
             if until_ms <= self._clock.now_ms():
                 raise ValueError("expired")
             purpose = _purpose(session_id, provider, until_ms)
-            return self._safe.open_secret(workspace.id, workspace.dek, purpose, sealed).decode("ascii")
+            with with_data_key(workspace, f"credential:{provider}"):
+                return self._safe.open_secret(workspace.id, workspace.dek, purpose, sealed).decode("ascii")
         except (ValueError, struct.error):
             raise Problem(
                 ProblemCode.CREDENTIAL_MALFORMED,
-                "The tested key is no longer in this page: it waits there for ten minutes, for this visit and this "
-                "field only.", "Paste the key again.", param="key", flow=f"credential:{provider}",
+                Phrase(
+                    "The tested key is no longer in this page: it waits there for ten minutes, for this visit and "
+                    "this field only."
+                ), Phrase("Paste the key again."), param="key", flow=f"credential:{provider}",
             ) from None
 
 

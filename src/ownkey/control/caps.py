@@ -8,6 +8,7 @@ from ownkey.control.ports import Actor, CapSetting, Clock
 from ownkey.control.problems import invalid, not_found
 from ownkey.domain.caps import Period, Projection, project
 from ownkey.domain.money import AmountError, parse_usd_nusd
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.workspace import WorkspaceState
 
 
@@ -25,7 +26,7 @@ class CapControl:
     async def show(self, workspace: WorkspaceState) -> CapSetting:
         setting = await self._store.load_cap(workspace.id, self._clock.now_ms())
         if setting is None:
-            raise not_found("cap of", workspace.external_id, "here")
+            raise not_found(Phrase("cap of"), workspace.external_id, "here")
         return setting
 
     async def save(
@@ -36,11 +37,11 @@ class CapControl:
         if threshold is None:
             before = await self._store.load_cap(workspace.id, self._clock.now_ms())
             if before is None:
-                raise not_found("cap of", workspace.external_id, "here")
+                raise not_found(Phrase("cap of"), workspace.external_id, "here")
             threshold = before.threshold
         elif not 1 <= threshold <= 99:
-            raise invalid("threshold_percent", "The alert threshold is a whole number from 1 to 99.",
-                          "Use 80 to be told at 80% of the cap; at 100% there is always an alert.")
+            raise invalid("threshold_percent", Phrase("The alert threshold is a whole number from 1 to 99."),
+                          Phrase("Use 80 to be told at 80% of the cap; at 100% there is always an alert."))
         return await self._store.save_cap(
             workspace.id, cap_nusd, threshold, at_ms=self._clock.now_ms(), actor=actor
         )
@@ -61,16 +62,20 @@ def parse_cap(cap_usd: str | None) -> int | None:
         return None
     bare = text.removeprefix("US").removeprefix("$").strip()
     if bare.startswith("-"):
-        raise invalid("cap_usd", "A spend cap cannot be negative.",
-                      "Use 0 for no AI at all, or leave it empty for no cap.")
+        raise invalid("cap_usd", Phrase("A spend cap cannot be negative."),
+                      Phrase("Use 0 for no AI at all, or leave it empty for no cap."))
     whole, _, fraction = bare.partition(".")
     groups = whole.split(",")
     if len(groups) > 1 and all(len(group) == 3 for group in groups[1:]) and 1 <= len(groups[0]) <= 3:
         bare = "".join(groups) + ("." + fraction if fraction else "")
     if not bare.replace(".", "", 1).isascii() or not bare.replace(".", "", 1).isdigit():
-        raise invalid("cap_usd", f"{text[:40]!r} is not an amount in US dollars.",
-                      "Write digits with an optional decimal point, such as 50 or 49.90; empty means no cap.")
+        raise invalid("cap_usd", Phrase("{text} is not an amount in US dollars.", text=repr(text[:40])),
+                      Phrase(
+                          "Write digits with an optional decimal point, such as 50 or 49.90; empty means no cap."
+                      ))
     try:
         return parse_usd_nusd(bare)
     except AmountError as error:
-        raise invalid("cap_usd", "The amount is too large.", "Use an amount below a billion dollars.") from error
+        raise invalid(
+            "cap_usd", Phrase("The amount is too large."), Phrase("Use an amount below a billion dollars.")
+        ) from error

@@ -6,16 +6,19 @@ A sign-in works once, for ten minutes, for the workspace and the principal that 
 the first step ends it: the way back is always to start again.
 """
 
+import hmac
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 from ownkey.control import ports
 from ownkey.control.credentials import CredentialControl, Saved
+from ownkey.control.data_keys import with_data_key
 from ownkey.control.key_test import KeyTest, KeyTestResult
 from ownkey.control.own_address import OwnAddress
 from ownkey.control.ports import Actor, Clock, Safe, Upstream
@@ -35,6 +38,7 @@ from ownkey.domain.connect import (
     KeyWish,
     PendingConnect,
     authorization_url,
+    browser_proof,
     is_listed,
     is_loopback,
     s256,
@@ -42,11 +46,13 @@ from ownkey.domain.connect import (
     web_safe,
     with_query,
 )
+from ownkey.domain.errors import DataKeyClosed
 from ownkey.domain.exchange import Origin, UpstreamRequest
 from ownkey.domain.failures import UpstreamError
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.portal import PortalSession
 from ownkey.domain.product import Product
-from ownkey.domain.workspace import WorkspaceState
+from ownkey.domain.workspace import Sealed, WorkspaceState
 
 PROVIDER = "openrouter"
 EXCHANGE_S = 15.0
@@ -55,6 +61,7 @@ MAX_LIMIT_USD = Decimal(1_000_000)
 
 _AGAIN = "Start connecting again."
 _FLOW = "credential:openrouter"
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class _Store(ports.Connects, ports.Credentials, Protocol):
@@ -78,11 +85,13 @@ class ConnectWish:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """`authorization_url` holds the state: whoever has it can end this sign-in, so it is shown once."""
+    """`authorization_url` holds the state: whoever has it can end this sign-in, so it is shown once. `proof` is the
+    cookie, name and value, that a page sets which binds the sign-in to its browser."""
 
     authorization_url: str
     callback_url: str
     expires_at_ms: int
+    proof: tuple[str, str]
 
     def __repr__(self) -> str:
         return f"Started(authorization_url=***, callback_url={self.callback_url!r})"
@@ -148,10 +157,12 @@ class ConnectControl:
             id=self._clock.new_id("con"), workspace_id=workspace.id, actor_kind=actor.kind, actor_id=actor.id,
             label=wish.label, return_url=wish.return_url, expires_at_ms=now + PENDING_MS,
         )
-        sealed = self._safe.seal_secret(workspace.id, workspace.dek, _purpose(pending), verifier.encode("ascii"))
+        with with_data_key(workspace, _FLOW):
+            sealed = self._safe.seal_secret(workspace.id, workspace.dek, _purpose(pending), verifier.encode("ascii"))
         await self._store.save_connect(pending, digest, sealed, at_ms=now, actor=actor)
         return Started(
-            authorization_url(self._rules, callback, state, s256(verifier), key), callback, pending.expires_at_ms
+            authorization_url(self._rules, callback, state, s256(verifier), key), callback, pending.expires_at_ms,
+            browser_proof(state),
         )
 
     async def finish(
@@ -174,12 +185,16 @@ class ConnectControl:
         """Where a sign-in returns that was begun on our own page; "" while this server's address is unknown."""
         return self._address.url + OWN_RETURN_PATH if self._address.url else ""
 
-    async def finish_in_browser(self, state: str, code: str, visit: PortalSession | None = None) -> BrowserEnd:
-        """At our own door: the state is all that the browser brings, and acts for whoever began. Raises nothing that
-        the person caused.
+    async def finish_in_browser(
+        self, state: str, code: str, visit: PortalSession | None = None, cookies: Mapping[str, str] = _NONE
+    ) -> BrowserEnd:
+        """At our own door: acts for whoever began. Raises nothing that the person caused.
 
-        What was begun on our own pages is finished in the same person's visit only (`visit`: the browser's own): else
-        somebody who is sent an address would hand their key to a stranger's workspace by approving it.
+        What was begun on our own pages is finished in the browser that began it only: else somebody who is sent an
+        address would hand their key to a stranger's workspace by approving it. On a page that is the same person's
+        visit (`visit`: the browser's own); out of a frame, which has no cookie, the one of `Started.proof` (among the
+        browser's `cookies`), and a browser without it ends the sign-in. What was begun over the API and returns here
+        is proved by its state alone: who hands out its address answers for that.
         """
         pending = await self._find(state)
         workspace = None if pending is None else await self._store.load_workspace(pending.workspace_id)
@@ -187,6 +202,9 @@ class ConnectControl:
             return BrowserEnd(None, _unknown(), None)
         if pending.return_url and pending.return_url == self.own_page and not _is_theirs(pending, visit):
             return BrowserEnd(None, _elsewhere(), None)
+        if _leaves_a_frame(pending, self.own_page) and not _is_proved(state, cookies):
+            await self._burn(pending)
+            return BrowserEnd(None, _another_browser(), None)
         try:
             actor = Actor(pending.actor_kind, pending.actor_id)
             connected = await self._finish(workspace, pending, code, "", actor)
@@ -248,13 +266,14 @@ class ConnectControl:
             raise _used()
         if pending.expires_at_ms <= now:
             raise Problem(
-                ProblemCode.CONNECT_EXPIRED, "This sign-in was begun more than ten minutes ago.", _AGAIN, flow=_FLOW
+                ProblemCode.CONNECT_EXPIRED, Phrase("This sign-in was begun more than ten minutes ago."), _AGAIN,
+                flow=_FLOW
             )
         sealed = await self._store.take_connect(workspace.id, pending.id, at_ms=now)
         if sealed is None:
             raise _used()
         try:
-            verifier = self._safe.open_secret(workspace.id, workspace.dek, _purpose(pending), sealed).decode("ascii")
+            verifier = self._open(workspace, pending, sealed)
             key = await self._exchange(code, verifier)
             # A key that was made a moment ago is lost if it is not saved now, so an unreachable check keeps it.
             saved = await self._credentials.save(
@@ -269,15 +288,25 @@ class ConnectControl:
             raise
         return await self._test(workspace, saved, address, actor)
 
+    def _open(self, workspace: WorkspaceState, pending: PendingConnect, sealed: Sealed) -> str:
+        """The verifier. Raises Problem; nothing has been asked of OpenRouter then, so no key was made."""
+        with with_data_key(workspace, _FLOW):
+            try:
+                return self._safe.open_secret(workspace.id, workspace.dek, _purpose(pending), sealed).decode("ascii")
+            except DataKeyClosed:
+                raise
+            except ValueError as error:
+                raise _refused(Phrase("what was kept for it cannot be read: our fault")) from error
+
     async def _exchange(self, code: str, verifier: str) -> str:
         """The key for the code. The answer goes nowhere but into the return value."""
         if not code:
             raise Problem(
-                ProblemCode.CONNECT_CANCELLED, "Nobody approved at OpenRouter, so no key was made.",
-                "Start again whenever you like, or paste a key.", flow=_FLOW,
+                ProblemCode.CONNECT_CANCELLED, Phrase("Nobody approved at OpenRouter, so no key was made."),
+                Phrase("Start again whenever you like, or paste a key."), flow=_FLOW,
             )
         if len(code) > MAX_CODE_CHARS or not code.isascii() or not code.isprintable():
-            raise _refused("what came back is no code")
+            raise _refused(Phrase("what came back is no code"))
         body = {"code": code, "code_verifier": verifier, "code_challenge_method": "S256"}
         request = UpstreamRequest(
             self._origin, "POST", "/auth/keys",
@@ -291,19 +320,21 @@ class ConnectControl:
             finally:
                 response.close()
         except UpstreamError as error:
-            raise _unreachable("it took too long" if error.timeout else "the connection failed") from error
+            raise _unreachable(
+                Phrase("it took too long") if error.timeout else Phrase("the connection failed")
+            ) from error
         if response.status in (408, 429) or response.status >= 500 or response.status < 200:
-            raise _unreachable(f"it answered {response.status}")
+            raise _unreachable(Phrase("it answered {status}", status=response.status))
         if response.status != 200:
-            raise _refused(f"it answered {response.status}")
+            raise _refused(Phrase("it answered {status}", status=response.status))
         key = _key_of(answer)
         if key is None:
-            raise _unreachable("its answer has no key")
+            raise _unreachable(Phrase("its answer has no key"))
         return key
 
     async def _test(self, before: WorkspaceState, saved: Saved, address: str, actor: Actor) -> Connected:
         workspace = await self._store.load_workspace(before.id)
-        assert workspace is not None, "the key was saved in it a moment ago"
+        assert workspace is not None, Phrase("the key was saved in it a moment ago")
         try:
             test = await self._key_test.run(
                 workspace, PROVIDER, None, address=address, actor=actor, token_id=actor.id
@@ -312,6 +343,15 @@ class ConnectControl:
             return Connected(workspace, saved, None, problem.message)
         again = await self._store.load_workspace(before.id)
         return Connected(again or workspace, saved, test)
+
+    async def _burn(self, pending: PendingConnect) -> None:
+        """What came back in a browser that did not begin it is over, for everybody."""
+        now = self._clock.now_ms()
+        if await self._store.take_connect(pending.workspace_id, pending.id, at_ms=now) is not None:
+            await self._store.save_audit(
+                pending.workspace_id, "connect.failed", pending.id, None, {"code": "another_browser"}, at_ms=now,
+                actor=Actor(pending.actor_kind, pending.actor_id),
+            )
 
     def may_return(self, url: str) -> bool:
         """Whether a browser may be sent there after a sign-in."""
@@ -332,6 +372,16 @@ def _is_theirs(pending: PendingConnect, visit: PortalSession | None) -> bool:
     )
 
 
+def _leaves_a_frame(pending: PendingConnect, own_page: str) -> bool:
+    """Whether a sign-in was begun by a person on our pages, but not on a page that has a cookie."""
+    return pending.actor_kind == "member" and not (own_page and pending.return_url == own_page)
+
+
+def _is_proved(state: str, cookies: Mapping[str, str]) -> bool:
+    name, value = browser_proof(state)
+    return hmac.compare_digest(cookies.get(name, "").encode(), value.encode())
+
+
 def _purpose(pending: PendingConnect) -> str:
     return f"connect:{pending.id}"
 
@@ -345,8 +395,9 @@ def _limit(text: str) -> str:
     except InvalidOperation:
         amount = Decimal(-1)
     if not amount.is_finite() or not 0 < amount <= MAX_LIMIT_USD or amount != amount.quantize(Decimal("0.01")):
-        raise invalid("limit_usd", "The key's limit must be an amount in US dollars, with at most two decimals.",
-                      "Write it as text, such as \"25\" or \"12.50\"; leave it out for no limit.")
+        raise invalid("limit_usd",
+                      Phrase("The key's limit must be an amount in US dollars, with at most two decimals."),
+                      Phrase('Write it as text, such as "25" or "12.50"; leave it out for no limit.'))
     return f"{amount:f}"
 
 
@@ -360,33 +411,48 @@ def _key_of(answer: bytes) -> str | None:
 
 
 def _unknown() -> Problem:
-    return Problem(ProblemCode.CONNECT_UNKNOWN, "This sign-in was not begun here.", _AGAIN, param="state", flow=_FLOW)
+    return Problem(
+        ProblemCode.CONNECT_UNKNOWN, Phrase("This sign-in was not begun here."), _AGAIN, param="state", flow=_FLOW
+    )
 
 
 def _elsewhere() -> Problem:
     return Problem(
         ProblemCode.CONNECT_UNKNOWN,
-        "This sign-in was begun in another visit, or that visit is over; nothing was saved.",
-        "Open the settings of your AI keys and start connecting there, in this browser.", param="state", flow=_FLOW,
+        Phrase("This sign-in was begun in another visit, or that visit is over; nothing was saved."),
+        Phrase("Open the settings of your AI keys and start connecting there, in this browser."), param="state",
+        flow=_FLOW,
+    )
+
+
+def _another_browser() -> Problem:
+    return Problem(
+        ProblemCode.CONNECT_UNKNOWN,
+        Phrase("This sign-in was begun in another browser, so no key was made, nothing was saved, and it is over."),
+        Phrase("Open the settings of your own AI keys and connect there. If somebody sent you here, close this "
+               "page."),
+        param="state", flow=_FLOW,
     )
 
 
 def _used() -> Problem:
     return Problem(
-        ProblemCode.CONNECT_USED, "This sign-in was finished or tried before; it works once, and nothing was done now.",
-        "Look whether the key is saved; if not, start again.", param="state", flow=_FLOW,
+        ProblemCode.CONNECT_USED,
+        Phrase("This sign-in was finished or tried before; it works once, and nothing was done now."),
+        Phrase("Look whether the key is saved; if not, start again."), param="state", flow=_FLOW,
     )
 
 
 def _refused(why: str) -> Problem:
     return Problem(
-        ProblemCode.CONNECT_REFUSED, f"OpenRouter did not take the code ({why}).", _AGAIN, param="code", flow=_FLOW
+        ProblemCode.CONNECT_REFUSED, Phrase("OpenRouter did not take the code ({why}).", why=why), _AGAIN,
+        param="code", flow=_FLOW
     )
 
 
 def _unreachable(why: str) -> Problem:
     return Problem(
         ProblemCode.CONNECT_UNREACHABLE,
-        f"OpenRouter could not be reached to fetch the key ({why}); nothing was saved.",
-        "Start again in a minute, or paste a key.", flow=_FLOW,
+        Phrase("OpenRouter could not be reached to fetch the key ({why}); nothing was saved.", why=why),
+        Phrase("Start again in a minute, or paste a key."), flow=_FLOW,
     )

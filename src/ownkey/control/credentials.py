@@ -15,9 +15,11 @@ from ownkey.control.ports import Actor, Clock, Sealer
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.control.workspaces import check_name
 from ownkey.domain.credentials import AcceptedCredential, CredentialFormError, accept_credential
+from ownkey.domain.days import tell_moment
 from ownkey.domain.exchange import Origin
 from ownkey.domain.health import KEY_LIMIT, is_confirmed, is_unhealthy, judge
 from ownkey.domain.key_readings import Origin as ReadingOrigin
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.product import Product
 from ownkey.domain.receipts import provider_name
 from ownkey.domain.workspace import (
@@ -114,9 +116,14 @@ class CredentialControl:
         if not verified and not _looks_right(accepted) and before is not None and before.health is Health.OK:
             raise Problem(
                 ProblemCode.CREDENTIAL_MALFORMED,
-                f"This text does not look like {_with_article(provider)} key, {provider_name(provider)} cannot be "
-                f"asked now, and the saved key {before.hint} tested well: it stays in service.",
-                "Copy the new key again, in one piece. If it is really meant, disconnect the saved key first.",
+                Phrase(
+                    "This text does not look like {a_provider} key, {provider} cannot be asked now, and the saved "
+                    "key {hint} tested well: it stays in service.", a_provider=_with_article(provider),
+                    provider=provider_name(provider), hint=before.hint,
+                ),
+                Phrase(
+                    "Copy the new key again, in one piece. If it is really meant, disconnect the saved key first."
+                ),
                 param="key", flow=f"credential:{provider}",
             )
         credential = self._seal(workspace, provider, accepted, name, check, before)
@@ -124,9 +131,12 @@ class CredentialControl:
         if self._readings is not None:
             await self._readings.try_note(workspace, credential, check.usage, ReadingOrigin.SAVE)
         after = view_credential(_with(workspace, provider, credential), provider)
-        message = "saved successfully." if verified else "saved, unverified."
+        name = provider_name(provider)
+        message = Phrase("{provider} API key saved successfully.", provider=name)
+        if not verified:
+            message = Phrase("{provider} API key saved, unverified.", provider=name)
         return Saved(
-            after, f"{provider_name(provider)} API key {message}", _warnings(after, check, accepted, before), check,
+            after, message, _warnings(after, check, accepted, before), check,
             before is not None, tuple(str(wrapping) for wrapping in accepted.unwrapped),
         )
 
@@ -160,10 +170,14 @@ class CredentialControl:
         ):
             raise Problem(
                 ProblemCode.ACKNOWLEDGEMENT_REQUIRED,
-                "Always use this key is on: when this key is disconnected, every AI call stops. Credits are not used "
-                "instead.",
-                "Turn Always use this key off with it (also_turn_off_always=true), or repeat with "
-                "acknowledge_ai_stops=true.",
+                Phrase(
+                    "Always use this key is on: when this key is disconnected, every AI call stops. Credits are not "
+                    "used instead."
+                ),
+                Phrase(
+                    "Turn Always use this key off with it (also_turn_off_always=true), or repeat with "
+                    "acknowledge_ai_stops=true."
+                ),
                 param="acknowledge_ai_stops", flow="credential:openrouter",
             )
         if not await self._store.delete_credential(
@@ -182,7 +196,9 @@ class CredentialControl:
             case Outcome.UNREACHABLE if not save_anyway:
                 raise Problem(
                     ProblemCode.CREDENTIAL_UNREACHABLE, check.sentence,
-                    "Try again in a minute, or repeat with save_anyway=true to store the key unverified.",
+                    Phrase(
+                        "Try again in a minute, or repeat with save_anyway=true to store the key unverified."
+                    ),
                     param="key", flow=flow,
                 )
             case _:
@@ -247,22 +263,23 @@ def _card_sentence(
 ) -> str:
     name = provider_name(provider)
     unverified = credential is not None and credential.health is Health.UNKNOWN
-    parked = "Kept encrypted and not used while the add-on is not active; works again when it is paid."
+    parked = Phrase("Kept encrypted and not used while the add-on is not active; works again when it is paid.")
     if workspace.entitlement is EntitlementState.NONE:
-        plan = f"The {workspace.plan} plan" if workspace.plan else "This plan"
-        parked = (
-            f"{plan} does not include calls with an own key; the key is kept and works once the add-on is bought or "
-            "the plan includes it."
+        plan = Phrase("The {plan} plan", plan=workspace.plan) if workspace.plan else Phrase("This plan")
+        parked = Phrase(
+            "{plan} does not include calls with an own key; the key is kept and works once the add-on is bought "
+            "or the plan includes it.", plan=plan,
         )
     return {
-        CardState.EMPTY: f"No {name} API key is saved.",
-        CardState.UNDECRYPTABLE: "We cannot open the saved key: our fault. Paste it again, or disconnect it.",
-        CardState.DISABLED: "Stored and not used, until it is enabled again.",
+        CardState.EMPTY: Phrase("No {name} API key is saved.", name=name),
+        CardState.UNDECRYPTABLE: Phrase("We cannot open the saved key: our fault. Paste it again, or disconnect it."),
+        CardState.DISABLED: Phrase("Stored and not used, until it is enabled again."),
         CardState.PARKED: parked,
-        CardState.WAITING: "Waiting for your OpenRouter key: saved and inactive until one is connected.",
+        CardState.WAITING: Phrase("Waiting for your OpenRouter key: saved and inactive until one is connected."),
         CardState.UNHEALTHY: "" if credential is None else unhealthy_sentence(credential),
         CardState.CONNECTED: (
-            f"Saved, unverified: {name} could not be asked. Test it." if unverified else "Connected and in use."
+            Phrase("Saved, unverified: {name} could not be asked. Test it.", name=name) if unverified
+            else Phrase("Connected and in use.")
         ),
     }[state]
 
@@ -272,25 +289,27 @@ def unhealthy_sentence(credential: Credential) -> str:
     name, since = provider_name(credential.provider), clock_text(credential.health_at_ms)
     again = clock_text(credential.next_probe_ms)
     if not is_confirmed(credential):
-        return (
-            f"{name} refused a call with this key ({credential.health_signal}); it is being checked, and calls skip it."
+        return Phrase(
+            "{name} refused a call with this key ({signal}); it is being checked, and calls skip it.",
+            name=name, signal=credential.health_signal,
         )
     if credential.health is Health.REJECTED:
-        return (
-            f"{name} has refused this key since {since} ({credential.health_signal}); calls skip it. It is checked "
-            f"again at {again}."
+        return Phrase(
+            "{name} has refused this key since {since} ({signal}); calls skip it. It is checked again at "
+            "{again}.", name=name, since=since, signal=credential.health_signal, again=again,
         )
-    looks = "It is looked at" if credential.health_signal == KEY_LIMIT else "One call tries it"
-    return (
-        f"The {name} account behind this key is out of funds since {since} ({credential.health_signal}); calls skip "
-        f"it. {looks} again at {again}."
+    looks = Phrase("It is looked at") if credential.health_signal == KEY_LIMIT else Phrase("One call tries it")
+    return Phrase(
+        "The {name} account behind this key is out of funds since {since} ({signal}); calls skip it. "
+        "{looks} again at {again}.", name=name, since=since, signal=credential.health_signal, looks=looks,
+        again=again,
     )
 
 
 def clock_text(at_ms: int) -> str:
     """1_764_547_200_000 → "1 Dec 2025, 00:00 UTC", as the pages tell it."""
     at = datetime.fromtimestamp(at_ms // 1_000, UTC)
-    return f"{at.day} {at:%b %Y, %H:%M} UTC"
+    return tell_moment(at)
 
 
 def _looks_right(accepted: AcceptedCredential) -> bool:
@@ -312,9 +331,12 @@ def _warnings(
         found.append(view.sentence)
     if check.outcome is Outcome.UNREACHABLE:
         if not _looks_right(accepted):
-            found.append(f"The text does not look like {_with_article(view.provider)} key: Test it first.")
+            found.append(Phrase(
+                "The text does not look like {a_provider} key: Test it first.",
+                a_provider=_with_article(view.provider),
+            ))
         if before is not None and before.health is Health.OK:
-            found.append(f"It replaces the key {before.hint}, which tested well.")
+            found.append(Phrase("It replaces the key {hint}, which tested well.", hint=before.hint))
     return tuple(found)
 
 
@@ -336,7 +358,8 @@ def _goes_off(provider: str, wanted: bool) -> bool:
 
 def _nothing_saved(provider: str) -> Problem:
     return Problem(
-        ProblemCode.NOT_FOUND, f"No {provider_name(provider)} API key is saved here.", "Save one first.",
+        ProblemCode.NOT_FOUND, Phrase("No {provider} API key is saved here.", provider=provider_name(provider)),
+        Phrase("Save one first."),
         param="provider", flow=f"credential:{provider}",
     )
 

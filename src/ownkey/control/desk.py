@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ownkey.control import ports
 from ownkey.control.audit import AuditControl
+from ownkey.control.backups import BackupControl
 from ownkey.control.billing import BillingControl
 from ownkey.control.call_facts import CallFacts, FactBook
 from ownkey.control.candidates import CandidateControl
@@ -23,6 +24,9 @@ from ownkey.control.key_past import KeyPastControl, PastBook
 from ownkey.control.key_readings import KeyReadings, ReadingBook, ReadingRows, Tenants
 from ownkey.control.key_test import KeyTest
 from ownkey.control.live_probe import LiveProbe
+from ownkey.control.master_key import KeyBook as MasterKeyBook
+from ownkey.control.master_key import KeyKeeper, MasterKeyControl, Ring
+from ownkey.control.master_key_check import KeyCheck
 from ownkey.control.notices import OutboxControl
 from ownkey.control.operators import OperatorControl
 from ownkey.control.overview import AuditRows, Finds, OverviewControl, Overviews, PriceHistory
@@ -44,6 +48,7 @@ from ownkey.control.totals import TotalsControl
 from ownkey.control.verification import VerifyControl
 from ownkey.control.work import WorkControl
 from ownkey.control.workspaces import WorkspaceControl
+from ownkey.domain.backups import BackupRules
 from ownkey.domain.billing import DAY_MS
 from ownkey.domain.connect import ConnectRules
 from ownkey.domain.exchange import Origin
@@ -55,7 +60,7 @@ from ownkey.domain.product import Product
 class SettingsStore(
     ports.Workspaces, ports.People, ports.Tokens, ports.Credentials, ports.Connects, ports.Features, ports.Caps,
     ports.Credits, ports.Receipts, ports.Incidents, ports.OutboxRows, ports.Orders, ports.Addons, ports.EventBook,
-    ports.PortalSessions, ports.PortalTickets,
+    ports.PortalSessions, ports.PortalTickets, MasterKeyBook,
     PastBook, FactBook, ReadingBook, ReadingRows, Tenants, Overviews, Finds, AuditRows, PriceHistory,
     ports.Operators, ports.Totals, ports.ActivityRows, ports.Choices, ports.Statements, ports.WorkRows, Protocol,
 ):
@@ -91,6 +96,7 @@ class Desk:
     statement: StatementControl
     exports: ExportControl
     work: WorkControl
+    backups: BackupControl
     replay: ReplayControl
     outbox: OutboxControl
     status: StatusControl
@@ -100,6 +106,7 @@ class Desk:
     overview: OverviewControl
     effective: EffectiveControl
     verify: VerifyControl
+    master_key: MasterKeyControl
 
 
 def make_desk(
@@ -125,6 +132,11 @@ def make_desk(
     address: OwnAddress | None = None,
     channels: Mapping[str, str] = MappingProxyType({}),
     files: ports.ExportFiles,
+    backup_files: ports.BackupFiles,
+    backup_rules: BackupRules = BackupRules(),  # noqa: B008 - a frozen value
+    ring: Ring,
+    keeper: KeyKeeper,
+    key_check: KeyCheck,
 ) -> Desk:
     """Wires the use cases to their ports. `origins` maps each provider to where its credentials may be sent; `channels`
     says of each way out for notices why it is not used, or ""."""
@@ -138,7 +150,7 @@ def make_desk(
     payment_events = PaymentEvents(store, payments, clock, product.grace_days * DAY_MS)
     own_address, incidents = address or OwnAddress(connect.public_url), IncidentControl(store)
     billing = BillingControl(store, payments, payment_events, clock, product, own_address, portal.return_urls)
-    totals = TotalsControl(store, clock)
+    totals, work = TotalsControl(store, clock), WorkControl(store, files, clock)
     return Desk(
         product=product,
         workspaces=WorkspaceControl(store, directory, sealer, clock, product, billing),
@@ -169,7 +181,8 @@ def make_desk(
         savings=SavingsControl(store, clock, product),
         statement=StatementControl(store),
         exports=ExportControl(store, totals, clock),
-        work=WorkControl(store, files, clock),
+        work=work,
+        backups=BackupControl(backup_files, work, clock, backup_rules),
         replay=ReplayControl(clock, product),
         outbox=OutboxControl(store, clock, lambda: dict(channels)),
         status=StatusControl(books, directory, clock, product),
@@ -179,4 +192,5 @@ def make_desk(
         overview=OverviewControl(store, directory, clock, product),
         effective=EffectiveControl(store, product),
         verify=VerifyControl(auditor, clock),
+        master_key=MasterKeyControl(ring, keeper, key_check, store, work, clock),
     )

@@ -7,6 +7,7 @@ from typing import Protocol
 from ownkey.control import ports
 from ownkey.control.ports import Actor, Clock
 from ownkey.control.problems import Problem, ProblemCode, invalid, suggest
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.product import Product, Task
 from ownkey.domain.workspace import WorkspaceState
 
@@ -42,7 +43,7 @@ class FeatureControl:
         task = self._product.tasks.get(name)
         if task is None:
             raise Problem(
-                ProblemCode.NOT_FOUND, f"There is no task {name[:60]!r} in this product.",
+                ProblemCode.NOT_FOUND, Phrase("There is no task {name} in this product.", name=repr(name[:60])),
                 suggest(name, sorted(self._product.tasks)), param="task",
             )
         before = self._view(workspace, task)
@@ -61,9 +62,13 @@ class FeatureControl:
     def _check_knob(self, task: Task, knob: str, value: int) -> None:
         if knob not in task.settings:
             raise invalid(
-                f"settings.{knob}", f"The task {task.name} has no setting {knob[:60]!r}.",
+                f"settings.{knob}",
+                Phrase("The task {name} has no setting {knob}.", name=task.name, knob=repr(knob[:60])),
                 suggest(knob, sorted(task.settings)),
             )
         top = 100 if "threshold" in knob else MAX_KNOB
         if not 0 <= value <= top:
-            raise invalid(f"settings.{knob}", f"The {knob} is a whole number from 0 to {top}.", "Correct the number.")
+            raise invalid(
+                f"settings.{knob}", Phrase("The {knob} is a whole number from 0 to {top}.", knob=knob, top=top),
+                Phrase("Correct the number.")
+            )

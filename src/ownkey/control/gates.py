@@ -10,15 +10,17 @@ from enum import StrEnum
 from typing import Protocol
 
 from ownkey.control.ports import Clock, Directory
-from ownkey.control.status import NO_PLATFORM_KEY, failing_sentence, is_usable
+from ownkey.control.status import NO_PLATFORM_KEY, failing_sentence, is_usable, refusal_now
 from ownkey.domain import bounds, ledger, models
 from ownkey.domain.booking import MoneyView
 from ownkey.domain.bounds import RequestShape, Terms
+from ownkey.domain.caps import is_all_held
 from ownkey.domain.entitlements import minimum_balance, payer_state, standing
 from ownkey.domain.health import is_unhealthy
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.pricing import PriceBook
 from ownkey.domain.product import Payers, Product, Task
-from ownkey.domain.refusals import Code, Refusal, refusal_for
+from ownkey.domain.refusals import Code, Refusal
 from ownkey.domain.routing import Entitled, KeyState, PayerDecision, PayerState, Route, decide
 from ownkey.domain.workspace import Credential, CredentialStatus, EntitlementState, Health, WorkspaceState
 
@@ -50,12 +52,14 @@ class GateState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """`sentence` says what is so, without any amount or hint; `refusal` is what a call gets if it fails."""
+    """`sentence` says what is so, without any amount or hint; `refusal` is what a call gets if it fails. `busy`: open,
+    and a call may have to wait."""
 
     name: GateName
     state: GateState
     sentence: str
     refusal: Refusal | None = None
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,7 @@ def task_gates(inputs: GateInputs, task: Task) -> TaskGates:
     shut: dict[GateName, Refusal] = {}
     now = decision = decide(state)
     while decision.refusal is not None:
-        shut[_GATE_OF_ROW[decision.row]] = refusal_for(decision.refusal)
+        shut[_GATE_OF_ROW[decision.row]] = refusal_now(decision.refusal, money)
         state = _opened(state, decision)
         decision = decide(state)
     gates = [*_workspace_gate(workspace), _task_gate(workspace, task)]
@@ -171,16 +175,19 @@ def _workspace_gate(workspace: WorkspaceState) -> tuple[Gate, ...]:
     if workspace.status != "suspended":
         return ()
     refusal = Refusal(
-        Code.FORBIDDEN, "This workspace is suspended by the operator.", "Ask the operator to lift the suspension.",
+        Code.FORBIDDEN, Phrase("This workspace is suspended by the operator."),
+        Phrase("Ask the operator to lift the suspension."),
     )
     return (Gate(GateName.WORKSPACE, GateState.FAIL, refusal.message, refusal),)
 
 
 def _task_gate(workspace: WorkspaceState, task: Task) -> Gate:
     if workspace.features.get(task.name, task.default_on):
-        return Gate(GateName.TASK, GateState.PASS, "Switched on.")
-    message = f"{task.title} is switched off in this workspace."
-    refusal = Refusal(Code.FEATURE_DISABLED, message, f"Switch {task.title} on.", f"feature:{task.name}")
+        return Gate(GateName.TASK, GateState.PASS, Phrase("Switched on."))
+    message = Phrase("{title} is switched off in this workspace.", title=task.title)
+    refusal = Refusal(
+        Code.FEATURE_DISABLED, message, Phrase("Switch {title} on.", title=task.title), f"feature:{task.name}"
+    )
     return Gate(GateName.TASK, GateState.FAIL, message, refusal)
 
 
@@ -194,40 +201,49 @@ def _open_gate(inputs: GateInputs, name: GateName, state: PayerState, decision: 
         case GateName.BALANCE:
             own_key = state.payers is Payers.WITH_CREDITS and Route.OPENROUTER in decision.routes
             if not own_key or not minimum_balance(product, workspace):
-                return Gate(name, GateState.NOT_APPLICABLE, "No minimum balance is needed.")
-            return Gate(name, GateState.PASS, "The credit balance is above the minimum.")
+                return Gate(name, GateState.NOT_APPLICABLE, Phrase("No minimum balance is needed."))
+            return Gate(name, GateState.PASS, Phrase("The credit balance is above the minimum."))
         case GateName.PAYER:
-            return Gate(name, GateState.PASS, _PAYERS.get(decision.row, "Your own key pays."))
+            return Gate(name, GateState.PASS, _PAYERS.get(decision.row, Phrase("Your own key pays.")))
         case GateName.CAP:
+            cap = inputs.money.cap
+            if cap is not None and is_all_held(cap.cap_nusd, cap.spent_nusd, cap.held_nusd):
+                return Gate(name, GateState.PASS, Phrase(
+                    "Calls in flight hold what is left under the spend cap: a new call waits a moment for what those "
+                    "do not use, and is refused as busy if that is not enough."
+                ), busy=True)
             if inputs.money.has_cap:
-                return Gate(name, GateState.PASS, "Spend is below the cap.")
-            return Gate(name, GateState.NOT_APPLICABLE, "There is no spend cap.")
+                return Gate(name, GateState.PASS, Phrase("Spend is below the cap."))
+            return Gate(name, GateState.NOT_APPLICABLE, Phrase("There is no spend cap."))
         case _:
             if decision.routes == (Route.CREDITS,):
-                return Gate(name, GateState.PASS, "There are credits for a small call; a large one may need more.")
+                return Gate(
+                    name, GateState.PASS, Phrase("There are credits for a small call; a large one may need more.")
+                )
             last = Route.CREDITS in decision.routes
-            said = "Credits are used only if the key fails." if last else "No credits are used."
+            said = Phrase("Credits are used only if the key fails.") if last else Phrase("No credits are used.")
             return Gate(name, GateState.NOT_APPLICABLE, said)
 
 
 _PAYERS = {
-    "F9": "Your OpenRouter key pays: Always use this key is on.", "F10": "Your own key pays; if it fails, credits pay.",
-    "F13": "Credits pay.",
+    "F9": Phrase("Your OpenRouter key pays: Always use this key is on."),
+    "F10": Phrase("Your own key pays; if it fails, credits pay."),
+    "F13": Phrase("Credits pay."),
 }
 _PLAN_WORDS = {
-    EntitlementState.INCLUDED: "Calls with your own key are included in the plan.",
-    EntitlementState.ACTIVE: "The OpenRouter add-on is active.",
-    EntitlementState.CANCELLING: "The OpenRouter add-on works to the end of its paid period.",
-    EntitlementState.GRACE: "The OpenRouter add-on is past due and works for the days of grace.",
+    EntitlementState.INCLUDED: Phrase("Calls with your own key are included in the plan."),
+    EntitlementState.ACTIVE: Phrase("The OpenRouter add-on is active."),
+    EntitlementState.CANCELLING: Phrase("The OpenRouter add-on works to the end of its paid period."),
+    EntitlementState.GRACE: Phrase("The OpenRouter add-on is past due and works for the days of grace."),
 }
 
 
 def _plan_gate(product: Product, workspace: WorkspaceState) -> Gate:
     said = _PLAN_WORDS.get(workspace.entitlement)
     if said is None:
-        return Gate(GateName.PLAN, GateState.NOT_APPLICABLE, "Without the OpenRouter add-on, credits pay.")
+        return Gate(GateName.PLAN, GateState.NOT_APPLICABLE, Phrase("Without the OpenRouter add-on, credits pay."))
     if not product.plans:
-        return Gate(GateName.PLAN, GateState.NOT_APPLICABLE, "Every workspace may use its own key.")
+        return Gate(GateName.PLAN, GateState.NOT_APPLICABLE, Phrase("Every workspace may use its own key."))
     return Gate(GateName.PLAN, GateState.PASS, said)
 
 
@@ -257,7 +273,7 @@ def _route_gate(inputs: GateInputs, task: Task, decision: PayerDecision) -> Gate
     if Route.CREDITS in decision.routes and not found.open:
         _add_credits(inputs, task, slugs, decision, found)
     if found.open:
-        return Gate(GateName.ROUTE, GateState.PASS, "A provider can be called.")
+        return Gate(GateName.ROUTE, GateState.PASS, Phrase("A provider can be called."))
     refusal = _route_refusal(inputs, found)
     return Gate(GateName.ROUTE, GateState.FAIL, refusal.message, refusal)
 
@@ -320,14 +336,16 @@ def _is_unpriced(inputs: GateInputs, provider: str, native: str, at_stake: bool)
 def _route_refusal(inputs: GateInputs, found: _Routes) -> Refusal:
     if found.unpriced:
         return Refusal(
-            Code.UNPRICED_MODEL, f"{found.unpriced} has no known price, and a spend cap or credits apply.",
-            "The operator sets a price, or the spend cap is removed.",
+            Code.UNPRICED_MODEL, Phrase(
+                "{unpriced} has no known price, and a spend cap or credits apply.", unpriced=found.unpriced,
+            ),
+            Phrase("The operator sets a price, or the spend cap is removed."),
         )
     if found.sick is not None:
         rejected = found.sick.health is Health.REJECTED
         return Refusal(
             Code.CREDENTIAL_REJECTED if rejected else Code.CREDENTIAL_OUT_OF_FUNDS, failing_sentence(found.sick),
-            "Test the key, then replace it or add funds at the provider.", f"credential:{found.sick.provider}",
+            Phrase("Test the key, then replace it or add funds at the provider."), f"credential:{found.sick.provider}",
         )
     return NO_PLATFORM_KEY
 

@@ -7,11 +7,13 @@ from typing import Any
 from ownkey.control.credentials import clock_text
 from ownkey.control.ports import Incidents
 from ownkey.domain.health import is_unhealthy
+from ownkey.domain.phrases import Phrase, together
 from ownkey.domain.receipts import provider_name
 from ownkey.domain.workspace import Credential, WorkspaceState
 
 _CAUSES: Mapping[str, str] = {
-    "rejected": "does not accept the saved key", "no_funds": "says that there are no funds behind the saved key",
+    "rejected": Phrase("does not accept the saved key"),
+    "no_funds": Phrase("says that there are no funds behind the saved key"),
 }
 
 
@@ -49,13 +51,17 @@ def view_incident(workspace: WorkspaceState, row: Mapping[str, Any]) -> Incident
     end = row["closed_at_ms"]
     cause, signal = _present_cause(credential, row) if end is None else (row["cause"], row["signal"])
     since = clock_text(row["opened_at_ms"])
-    until = "calls skip it until it works again" if end is None else f"over since {clock_text(end)}"
+    until = Phrase("calls skip it until it works again") if end is None else Phrase(
+        "over since {at}", at=clock_text(end)
+    )
     before = _what(row["provider"], row["cause"], row["signal"])
-    first = "" if cause == row["cause"] else f" When it began: {before}."
+    first = "" if cause == row["cause"] else Phrase("When it began: {before}.", before=before)
     return IncidentView(
         id=row["id"], provider=row["provider"], hint=None if credential is None else credential.hint,
         label=None if credential is None else credential.label, cause=cause, signal=signal,
-        sentence=f"{_what(row['provider'], cause, signal)}: since {since}; {until}.{first}",
+        sentence=together(Phrase(
+            "{what}: since {since}; {until}.", what=_what(row["provider"], cause, signal), since=since, until=until
+        ), first),
         opened_at_ms=row["opened_at_ms"], closed_at_ms=end,
     )
 
@@ -70,5 +76,5 @@ def _present_cause(credential: Credential | None, row: Mapping[str, Any]) -> tup
 def _what(provider: str, cause: str, signal: str) -> str:
     name = provider_name(provider)
     if cause == "undecryptable":
-        return f"The saved {name} key cannot be opened, which is our fault"
-    return f"{name} {_CAUSES.get(cause, cause)} ({signal})"
+        return Phrase("The saved {name} key cannot be opened, which is our fault", name=name)
+    return Phrase("{name} {did} ({signal})", name=name, did=_CAUSES.get(cause, cause), signal=signal)

@@ -33,6 +33,7 @@ from ownkey.domain.key_readings import (
     tally,
     why_new_series,
 )
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.product import Product
 from ownkey.domain.routing import Funding, Route
 from ownkey.domain.workspace import Credential, CredentialStatus, WorkspaceState
@@ -140,13 +141,14 @@ class KeyReadings:
         credential = workspace.credentials.get("openrouter")
         if credential is None:
             raise Problem(
-                ProblemCode.NOT_FOUND, "No OpenRouter API key is saved here, so there is nothing to compare.",
-                "Save one first.", flow=_FLOW,
+                ProblemCode.NOT_FOUND, Phrase("No OpenRouter API key is saved here, so there is nothing to compare."),
+                Phrase("Save one first."), flow=_FLOW,
             )
         if credential.status is CredentialStatus.DISABLED:
             raise Problem(
-                ProblemCode.CONFLICT, "The OpenRouter API key is disabled: it is not used, not even to ask about it.",
-                "Enable it first.", flow=_FLOW,
+                ProblemCode.CONFLICT,
+                Phrase("The OpenRouter API key is disabled: it is not used, not even to ask about it."),
+                Phrase("Enable it first."), flow=_FLOW,
             )
         usage = await self._ask(workspace, credential)
         if isinstance(usage, Failure):
@@ -155,7 +157,8 @@ class KeyReadings:
         view = await self.last(workspace)
         if view is None:
             raise Problem(
-                ProblemCode.CONFLICT, "The key was replaced while OpenRouter was asked about it.", "Ask again.",
+                ProblemCode.CONFLICT, Phrase("The key was replaced while OpenRouter was asked about it."),
+                Phrase("Ask again."),
                 flow=_FLOW,
             )
         return view
@@ -164,18 +167,20 @@ class KeyReadings:
         """Somebody has looked at a drift and says why it stands; verify is quiet about it then. Raises Problem."""
         text = " ".join(reason.split())
         if not text or len(text) > REASON_LIMIT:
-            raise invalid("reason", "A reason is needed, of at most 500 characters.", "Say what was found.")
+            raise invalid(
+                "reason", Phrase("A reason is needed, of at most 500 characters."), Phrase("Say what was found.")
+            )
         found = int(reading_id) if reading_id.isascii() and reading_id.isdigit() and len(reading_id) < 19 else 0
         try:
             accepted = await self._rows.accept_reading(
                 workspace.id, found, text, at_ms=self._clock.now_ms(), actor=actor
             )
         except NotFound:
-            raise not_found("reading", reading_id, "in this workspace") from None
+            raise not_found("reading", reading_id, Phrase("in this workspace")) from None
         if not accepted:
             raise Problem(
-                ProblemCode.CONFLICT, "This reading shows no drift, or its drift was accepted before.",
-                "`ownkey verify` names the readings that wait for somebody.",
+                ProblemCode.CONFLICT, Phrase("This reading shows no drift, or its drift was accepted before."),
+                Phrase("`ownkey verify` names the readings that wait for somebody."),
             )
         rows = await self._rows.load_readings(workspace.id, limit=1_000)
         return self._view(next(row for row in rows if row.id == found))
@@ -289,10 +294,12 @@ class KeyReadings:
 def _unread(failure: Failure) -> Problem:
     if failure.cls is FailureClass.AUTH:
         return Problem(
-            ProblemCode.CREDENTIAL_NOT_ACCEPTED, f"The key's own figures cannot be read: {failure.signal}.",
-            "Test the key.", flow=_FLOW,
+            ProblemCode.CREDENTIAL_NOT_ACCEPTED,
+            Phrase("The key's own figures cannot be read: {signal}.", signal=failure.signal),
+            Phrase("Test the key."), flow=_FLOW,
         )
     return Problem(
-        ProblemCode.CREDENTIAL_UNREACHABLE, f"OpenRouter does not tell the key's figures now: {failure.signal}.",
-        "Try again in a minute.", flow=_FLOW,
+        ProblemCode.CREDENTIAL_UNREACHABLE,
+        Phrase("OpenRouter does not tell the key's figures now: {signal}.", signal=failure.signal),
+        Phrase("Try again in a minute."), flow=_FLOW,
     )

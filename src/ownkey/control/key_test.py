@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Literal, assert_never
 
 from ownkey.control import ports
+from ownkey.control.data_keys import with_data_key
 from ownkey.control.key_readings import KeyReadings
 from ownkey.control.live_probe import LiveProbe, ProbeKey, ProbeOutcome, ProbeTarget
 from ownkey.control.pace import KeyTestPace
@@ -18,12 +19,14 @@ from ownkey.control.ports import Actor, Books, Clock, Opener, Sealer
 from ownkey.control.probes import AuthProber, KeyFacts, moment_ms
 from ownkey.control.problems import Problem, ProblemCode, suggest
 from ownkey.domain.credentials import AcceptedCredential, CredentialFormError, accept_credential
+from ownkey.domain.errors import DataKeyClosed
 from ownkey.domain.failures import Failure, FailureClass, find_reset_ms
 from ownkey.domain.health import KEY_LIMIT, Evidence, Sign, limit_resets_at_ms
 from ownkey.domain.key_readings import KeyUsage
 from ownkey.domain.key_readings import Origin as ReadingOrigin
 from ownkey.domain.models import native_id, normalize_requested
 from ownkey.domain.money import format_usd
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.product import Product, Task
 from ownkey.domain.receipts import KEY_TEST, AttemptRecord, Basis, CapView, Receipt, add_usage, provider_name
 from ownkey.domain.routing import Funding, code_for
@@ -125,22 +128,24 @@ class KeyTest:
         saved = workspace.credentials.get(provider)
         if typed is None and saved is None:
             raise Problem(
-                ProblemCode.NOT_FOUND, f"No {provider_name(provider)} API key is saved here, and none was given.",
-                "Give the key to test.", param="key", flow=f"credential:{provider}",
+                ProblemCode.NOT_FOUND, Phrase(
+                    "No {provider} API key is saved here, and none was given.", provider=provider_name(provider),
+                ),
+                Phrase("Give the key to test."), param="key", flow=f"credential:{provider}",
             )
         if typed is not None:
             try:
                 accepted = accept_credential(provider, typed)
             except CredentialFormError as error:
                 return form_result(provider, error)
-            fingerprint = self._sealer.fingerprint(workspace.id, workspace.dek, accepted)
+            fingerprint = self._fingerprint(workspace, provider, accepted)
             key = ProbeKey(accepted.secret, "", "not saved", accepted.hint)
             cleaned = tuple(str(w) for w in accepted.unwrapped)
         else:
             assert saved is not None
             fingerprint, cleaned = saved.fingerprint, ()
             self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms())
-            key = self._open(workspace, saved)
+            key = await self._open(workspace, saved, actor)
         if typed is not None:
             self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms())
         result = await self._test(workspace, provider, key, token_id, saved if typed is None else None)
@@ -156,9 +161,9 @@ class KeyTest:
 
         `typed` false: the provider itself has just handed out this key, so nobody is trying out keys.
         """
-        fingerprint = self._sealer.fingerprint(workspace.id, workspace.dek, accepted)
+        fingerprint = self._fingerprint(workspace, provider, accepted)
         if typed:
-            self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms())
+            self._pace.admit(workspace.id, fingerprint, address, self._clock.now_ms(), "save")
         finding = await self._ask(provider, ProbeKey(accepted.secret, "", "", accepted.hint), self._deadline())
         result = self._judge(provider, finding, self._reach(provider, finding))
         at_ms, empty = self._empty.get((workspace.id, provider, fingerprint), (0, None))
@@ -193,14 +198,33 @@ class KeyTest:
             at_ms=self._clock.now_ms(), actor=actor,
         )
 
-    def _open(self, workspace: WorkspaceState, saved: Credential) -> ProbeKey:
+    def _fingerprint(self, workspace: WorkspaceState, provider: str, accepted: AcceptedCredential) -> bytes:
+        """Raises Problem where nothing can be sealed for this workspace: then no key need be sent anywhere."""
+        with with_data_key(workspace, f"credential:{provider}"):
+            try:
+                return self._sealer.fingerprint(workspace.id, workspace.dek, accepted)
+            except DataKeyClosed:
+                for saved in workspace.credentials.values():
+                    self._store.mark_undecryptable(saved, self._clock.now_ms())
+                raise
+
+    async def _open(self, workspace: WorkspaceState, saved: Credential, actor: Actor) -> ProbeKey:
         try:
             secret = self._opener.open(workspace, saved)
         except ValueError as error:
             self._store.mark_undecryptable(saved, self._clock.now_ms())
+            # Waits for that mark too: whoever reads the workspace next finds it.
+            await self._store.save_audit(
+                workspace.id, "credential.tested", f"credential:{saved.provider}", None,
+                {"outcome": "undecryptable", "fingerprint": saved.fingerprint.hex(), "saved": True},
+                at_ms=self._clock.now_ms(), actor=actor,
+            )
+            with with_data_key(workspace, f"credential:{saved.provider}"):
+                if isinstance(error, DataKeyClosed):
+                    raise
             raise Problem(
-                ProblemCode.CONFLICT, "The saved key cannot be opened: our fault, and the operator knows.",
-                "Paste the key again and save it.", flow=f"credential:{saved.provider}",
+                ProblemCode.CONFLICT, Phrase("The saved key cannot be opened: our fault, and the operator knows."),
+                Phrase("Paste the key again and save it."), flow=f"credential:{saved.provider}",
             ) from error
         return ProbeKey(secret, saved.id, saved.label, saved.hint, saved.version)
 
@@ -252,7 +276,9 @@ class KeyTest:
             if outcome.skipped:
                 finding.skipped = outcome.skipped
         if not outcomes:
-            finding.skipped = f"no task uses a model that {provider_name(provider)} serves with this key"
+            finding.skipped = Phrase(
+                "no task uses a model that {provider} serves with this key", provider=provider_name(provider),
+            )
         return tuple(outcomes)
 
     def _cheapest(
@@ -305,10 +331,10 @@ class KeyTest:
         unlisted = provider == "openrouter" and task.endpoint == "embeddings"
         listed = None if unlisted else _is_listed(finding.facts.models, slug, native)
         if listed is None:
-            return TaskReach(task.name, slug, "not_tested", "only a call can tell")
+            return TaskReach(task.name, slug, "not_tested", Phrase("only a call can tell"))
         if listed:
             return TaskReach(task.name, slug, "works")
-        return TaskReach(task.name, slug, "refused", "the model is not among those this key may use")
+        return TaskReach(task.name, slug, "refused", Phrase("the model is not among those this key may use"))
 
     def _judge(self, provider: str, finding: _Finding, reach: tuple[TaskReach, ...]) -> KeyTestResult:
         facts, name = finding.facts, provider_name(provider)
@@ -408,7 +434,8 @@ def check_provider(product: Product, provider: str) -> None:
     known = ("openrouter", *product.direct_providers)
     if provider not in known:
         raise Problem(
-            ProblemCode.UNKNOWN_PROVIDER, f"{provider[:40]!r} is not a provider of this product.",
+            ProblemCode.UNKNOWN_PROVIDER,
+            Phrase("{provider} is not a provider of this product.", provider=repr(provider[:40])),
             suggest(provider, known), param="provider",
         )
 
@@ -421,9 +448,9 @@ def _is_listed(listed: frozenset[str] | None, slug: str, native: str) -> bool | 
 
 
 _UNREACHABLE: Mapping[FailureClass, str] = {
-    FailureClass.NETWORK: "could not be reached", FailureClass.TIMEOUT: "did not answer in time",
-    FailureClass.OVERLOAD: "answered that it is overloaded or broken",
-    FailureClass.RATE_LIMIT: "answered that it is rate limiting",
+    FailureClass.NETWORK: Phrase("could not be reached"), FailureClass.TIMEOUT: Phrase("did not answer in time"),
+    FailureClass.OVERLOAD: Phrase("answered that it is overloaded or broken"),
+    FailureClass.RATE_LIMIT: Phrase("answered that it is rate limiting"),
 }
 
 
@@ -455,10 +482,10 @@ def _outcome(finding: _Finding, refused: bool) -> Outcome:
 
 
 _UNPROVED: Mapping[Outcome, str] = {
-    Outcome.WORKS_NO_BALANCE: "there is no money behind the key",
-    Outcome.REJECTED: "the key is not accepted",
-    Outcome.WRONG_KIND: "the key cannot run models",
-    Outcome.UNREACHABLE: "the Test came to no verdict",
+    Outcome.WORKS_NO_BALANCE: Phrase("there is no money behind the key"),
+    Outcome.REJECTED: Phrase("the key is not accepted"),
+    Outcome.WRONG_KIND: Phrase("the key cannot run models"),
+    Outcome.UNREACHABLE: Phrase("the Test came to no verdict"),
 }
 
 
@@ -478,30 +505,45 @@ def _words(
 ) -> tuple[str, str]:
     match outcome:
         case Outcome.WRONG_KIND:
-            return "A management key cannot run models.", f"Create an API key at {name} and paste that one."
+            return (
+                Phrase("A management key cannot run models."),
+                Phrase("Create an API key at {name} and paste that one.", name=name),
+            )
         case Outcome.REJECTED:
             signal = next(f.signal for f in _failures(finding) if f.cls is FailureClass.AUTH)
             return (
-                f"{name} does not accept this key ({signal}). It may be mistyped, revoked or expired.",
-                f"Create a new key at {name}, or copy it again in one piece.",
+                Phrase(
+                    "{name} does not accept this key ({signal}). It may be mistyped, revoked or expired.", name=name,
+                    signal=signal,
+                ),
+                Phrase("Create a new key at {name}, or copy it again in one piece.", name=name),
             )
         case Outcome.UNREACHABLE:
             failure = next(f for f in _failures(finding) if f.cls not in _SOFT)
-            what = _UNREACHABLE.get(failure.cls, f"answered with {failure.signal}")
+            what = _UNREACHABLE.get(failure.cls, Phrase("answered with {signal}", signal=failure.signal))
             if finding.step == "call":
-                return f"The key is accepted, but the model call failed: {name} {what}.", "Test again in a minute."
-            return f"{name} {what}; this says nothing about the key.", "Test again in a minute, or save anyway."
+                return (
+                    Phrase("The key is accepted, but the model call failed: {name} {what}.", name=name, what=what),
+                    Phrase("Test again in a minute."),
+                )
+            return (
+                Phrase("{name} {what}; this says nothing about the key.", name=name, what=what),
+                Phrase("Test again in a minute, or save anyway."),
+            )
         case Outcome.WORKS_NO_BALANCE:
             return (
-                f"The key is real, but its {name} account has no money left: calls fail until it is topped up.",
-                f"Add funds at {name}, or raise the key's own limit there.",
+                Phrase(
+                    "The key is real, but its {name} account has no money left: calls fail until it is topped up.",
+                    name=name,
+                ),
+                Phrase("Add funds at {name}, or raise the key's own limit there.", name=name),
             )
         case Outcome.RESTRICTED:
             tasks = ", ".join(row.task for row in refused)
-            told = f": it does not reach the model of {tasks}" if tasks else ""
+            told = Phrase(": it does not reach the model of {tasks}", tasks=tasks) if tasks else ""
             return (
-                f"The key works, but not for everything{told}.",
-                f"Allow these models in the key's settings at {name}.",
+                Phrase("The key works, but not for everything{told}.", told=told),
+                Phrase("Allow these models in the key's settings at {name}.", name=name),
             )
         case Outcome.WORKS:
             return _works(name, finding), ""
@@ -512,9 +554,16 @@ def _words(
 def _works(name: str, finding: _Finding) -> str:
     answered = next((probe for probe in finding.probes if not probe.skipped), None)
     if answered is None:
-        return f"{name} accepts the key; no paid call was made: {finding.skipped}."
-    cost = "" if answered.cost_nusd is None else f" for US${format_usd(answered.cost_nusd)}"
-    return f"The key works: {answered.target.slug} answered in {answered.latency_ms} ms{cost}."
+        return Phrase(
+            "{name} accepts the key; no paid call was made: {skipped}.", name=name, skipped=finding.skipped,
+        )
+    cost = "" if answered.cost_nusd is None else Phrase(
+        " for {amount}", amount=f"US${format_usd(answered.cost_nusd)}"
+    )
+    return Phrase(
+        "The key works: {model} answered in {latency_ms} ms{cost}.", model=answered.target.slug,
+        latency_ms=answered.latency_ms, cost=cost,
+    )
 
 
 def _cap_view(sent: list[ProbeOutcome]) -> CapView | None:
@@ -546,5 +595,5 @@ def _one_after_another(sent: list[ProbeOutcome]) -> tuple[AttemptRecord, ...]:
 def _paid_call(finding: _Finding) -> str:
     sent = [probe for probe in finding.probes if not probe.skipped]
     if not sent:
-        return f"skipped: {finding.skipped}" if finding.skipped else "skipped: the free checks decided"
+        return Phrase("skipped: {reason}", reason=finding.skipped or Phrase("the free checks decided"))
     return "failed" if any(probe.failure is not None for probe in sent) else "answered"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ownkey.control.notice_calls import NoticeCalls
 from ownkey.control.ports import Actor, Clock, EventSender, Mailer, Outbox, OutboxRows
 from ownkey.control.problems import invalid, not_found
 from ownkey.domain.errors import ChannelDown, NotFound, Undeliverable
@@ -31,6 +32,7 @@ EMAIL, EVENT = "email", "event"
 STATES = ("waiting", "sent", "failed", "skipped")
 NO_MAIL = "no mail server is configured"
 NO_EVENTS = "no endpoint for events is configured"
+CALL_RUNS = "the call that set it off may still run"
 NOBODY = "no owner or admin to send it to"
 MUTED = "everybody has muted it"
 UNKNOWN = "this version knows no such notice"
@@ -62,8 +64,13 @@ class _Tally:
 class MailDelivery:
     """The channel "email". Without a mailer its rows end as skipped: visible, and never sent years later."""
 
-    def __init__(self, outbox: Outbox, mailer: Mailer | None, clock: Clock, product: Product) -> None:
+    def __init__(
+        self, outbox: Outbox, mailer: Mailer | None, clock: Clock, product: Product, *,
+        calls: NoticeCalls | None = None, words: Mapping[str, str] | None = None,
+    ) -> None:
+        """`calls` None: nothing is said of the calls that set messages off. `words` are the host's own."""
         self._outbox, self._mailer, self._clock, self._product = outbox, mailer, clock, product
+        self._calls, self._words = calls, words or {}
 
     async def deliver_due(self) -> Told:
         """One round: everything that is due now, in bounded batches."""
@@ -102,7 +109,11 @@ class MailDelivery:
         if not members and not due.have:
             await _end(self._outbox, self._clock, due, "skipped", MUTED if told and not wanted else NOBODY, tally)
             return None
-        notice = write_notice(kind, due.payload, place_of(self._product, due.workspace_name))
+        payload = due.payload if self._calls is None else await self._calls.complete(due)
+        if payload is None:
+            await _put_off(self._outbox, self._clock, due, CALL_RUNS, tally)
+            return None
+        notice = write_notice(kind, payload, place_of(self._product, due.workspace_name)).in_words(self._words)
         sent, refused, trouble = len(due.have), "", None
         for member in members:
             try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from ownkey.control import ports
+from ownkey.control.data_keys import with_data_key
 from ownkey.control.operator_sessions import SessionControl
 from ownkey.control.operator_setup import CONSOLE, Platform
 from ownkey.control.own_address import OwnAddress
@@ -63,6 +64,13 @@ MOST_ASKING = 8
 _DISCOVERY = "/.well-known/openid-configuration"
 _PURPOSE = "oidc:start"
 _AGAIN = "Sign in again."
+_CONFIRM_AGAIN = "Confirm again."
+_SAYS_NO_TIME = (
+    "You are not confirmed: your provider does not say when you proved who you are. We ask it with max_age, and OpenID "
+    "Connect then requires auth_time in the ID token."
+)
+_SEND_TIME = "Have whoever runs the provider send auth_time. Until then do this with the command line beside the server"
+_OR_A_COLLEAGUE = ", or let an operator do it who signs in with a password."
 
 
 class _Store(ports.Operators, ports.OidcOperators, ports.SignInSteps, Protocol):
@@ -95,6 +103,15 @@ class Returned:
         return f"Returned({self.session.operator_id}, {self.path})"
 
 
+class Unconfirmed(Exception):
+    """Whoever is signed in was not proved again. Their session goes on; `path` is where they wanted to go."""
+
+    def __init__(self, problem: Problem, path: str) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+        self.path = path
+
+
 @dataclass(frozen=True, slots=True)
 class _Start:
     """What the browser carries, sealed. `session_id` "": a sign-in; else that session shall become fresh."""
@@ -117,6 +134,7 @@ class OidcControl:
     ) -> None:
         assert console.oidc is not None, "there is a provider, or there is no OidcControl"
         self._rules: OidcRules = console.oidc
+        self._passwords = console.passwords
         self._address = address
         self._store = store
         self._safe = safe
@@ -134,7 +152,7 @@ class OidcControl:
 
     async def start(self, path: str = "", session: OperatorSession | None = None) -> Begun:
         """`session`: it shall become fresh, by a sign-in at the provider ten minutes ago at most. Raises Problem."""
-        metadata = await _told(self._discover())
+        metadata = await _told(self._discover(), _refused if session is None else _not_confirmed)
         start = _Start(
             state=web_safe(self._entropy(STATE_BYTES)), nonce=web_safe(self._entropy(STATE_BYTES)),
             verifier=web_safe(self._entropy(VERIFIER_BYTES)), session_id="" if session is None else session.id,
@@ -151,7 +169,8 @@ class OidcControl:
         self, sealed: str, query: Mapping[str, str], address: str, *, session: OperatorSession | None,
         replaces: str = "",
     ) -> Returned:
-        """The browser is back. `session` is its own of now, `replaces` that cookie's value. Raises Problem."""
+        """The browser is back. `session` is its own of now, `replaces` that cookie's value. Raises Problem; or
+        Unconfirmed, where somebody who is signed in is not proved again."""
         start = await self._open(sealed)
         state = query.get("state", "")
         digest = state_digest(state)
@@ -163,13 +182,15 @@ class OidcControl:
         if not await self._store.use_state(digest, start.expires_at_ms):
             raise _refused("it has come back before")
         try:
-            person = await _told(self._identify(start, query))
+            person = await _told(self._identify(start, query), _not_confirmed if start.session_id else _refused)
             if start.session_id:
                 return await self._freshen(start, person, session)
             operator = await self._admit(person)
         except Problem as problem:
             if problem.code is ProblemCode.OIDC_REFUSED:
                 await self._note_refused(problem, address)
+            if session is not None and session.id == start.session_id:
+                raise Unconfirmed(problem, start.path) from problem
             raise
         opened, secret = await self._sessions.open(
             operator, "oidc", address, replaces=replaces, proved_at_ms=person.auth_time_ms
@@ -259,12 +280,13 @@ class OidcControl:
             raise Problem(ProblemCode.SESSION_ENDED, "Your session has ended meanwhile.", _AGAIN)
         operator = await self._store.find_operator(session.operator_id)
         if operator is None or (operator.oidc_issuer, operator.oidc_subject) != (self._rules.issuer, person.subject):
-            raise _refused("the provider signed in somebody else")
+            raise _not_confirmed("your provider signed in somebody else", f"Sign in there as {session.email}.")
         proved = person.auth_time_ms
         if proved is None:
-            raise _refused("the provider does not say when you proved who you are (auth_time)")
+            fix = _SEND_TIME + (_OR_A_COLLEAGUE if self._passwords else ".")
+            raise Problem(ProblemCode.OIDC_REFUSED, _SAYS_NO_TIME, fix)
         if proved + FRESH_MS <= now:
-            raise _refused("the provider did not ask you again")
+            raise _not_confirmed("your provider did not ask you again", "Sign out there, then confirm again.")
         if not await self._store.freshen_operator_session(session, proved + FRESH_MS, at_ms=now):
             raise Problem(ProblemCode.SESSION_ENDED, "Your session has ended meanwhile.", _AGAIN)
         return Returned(replace(session, fresh_until_ms=proved + FRESH_MS), "", start.path)
@@ -328,7 +350,8 @@ class OidcControl:
     async def _seal(self, start: _Start) -> str:
         owner = await self._platform.platform(CONSOLE)
         content = json.dumps({name: getattr(start, name) for name in _Start.__slots__}).encode()
-        sealed = self._safe.seal_secret(owner.id, owner.dek, _PURPOSE, content)
+        with with_data_key(owner):
+            sealed = self._safe.seal_secret(owner.id, owner.dek, _PURPOSE, content)
         parts = (sealed.salt, sealed.commitment, sealed.nonce, sealed.ciphertext)
         return ".".join([str(sealed.format), *map(web_safe, parts)])
 
@@ -360,16 +383,20 @@ class OidcControl:
         )
 
 
-async def _told(work: Coroutine[Any, Any, T]) -> T:
+async def _told(work: Coroutine[Any, Any, T], problem_of: Callable[[str], Problem]) -> T:
     """What cannot be believed, as the problem that the person sees."""
     try:
         return await work
     except OidcRefused as error:
-        raise _refused(str(error)) from error
+        raise problem_of(str(error)) from error
 
 
 def _refused(why: str) -> Problem:
     return Problem(ProblemCode.OIDC_REFUSED, f"You are not signed in: {why}.", _AGAIN)
+
+
+def _not_confirmed(why: str, fix: str = _CONFIRM_AGAIN) -> Problem:
+    return Problem(ProblemCode.OIDC_REFUSED, f"You are not confirmed: {why}.", fix)
 
 
 def _unreachable(why: str) -> Problem:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ownkey.control import ports
+from ownkey.control.data_keys import with_data_key
 from ownkey.control.operator_sessions import SessionControl
 from ownkey.control.ports import Actor, Clock, Passwords, Safe
 from ownkey.control.problems import Problem, ProblemCode, invalid
 from ownkey.control.sign_in_pace import SignInPace, hash_password
 from ownkey.domain import totp
+from ownkey.domain.errors import DataKeyClosed
 from ownkey.domain.operators import (
     RECOVERY_BYTES,
     RECOVERY_CODES,
@@ -51,18 +53,23 @@ class Seeds:
 
     async def seal(self, operator_id: str, seed: bytes) -> Sealed:
         owner = await self._platform.platform(CONSOLE)
-        return self._safe.seal_secret(owner.id, owner.dek, f"totp:{operator_id}", seed)
+        with with_data_key(owner):
+            return self._safe.seal_secret(owner.id, owner.dek, f"totp:{operator_id}", seed)
 
     async def open(self, operator_id: str, sealed: Sealed) -> bytes:
         """Raises Problem where the seed cannot be opened."""
         owner = await self._platform.platform(CONSOLE)
-        try:
-            return self._safe.open_secret(owner.id, owner.dek, f"totp:{operator_id}", sealed)
-        except ValueError as error:
-            raise Problem(
-                ProblemCode.CONFLICT, "The seed of your authenticator app cannot be opened here: the master key has "
-                "changed.", _ASK,
-            ) from error
+        with with_data_key(owner):
+            try:
+                return self._safe.open_secret(owner.id, owner.dek, f"totp:{operator_id}", sealed)
+            except DataKeyClosed:
+                # A new link would not help: its seed could not be sealed either.
+                raise
+            except ValueError as error:
+                raise Problem(
+                    ProblemCode.CONFLICT, "The seed of your authenticator app cannot be opened here: the master key "
+                    "has changed.", _ASK,
+                ) from error
 
 
 @dataclass(frozen=True, slots=True)

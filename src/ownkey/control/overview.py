@@ -56,10 +56,6 @@ class Overviews(Protocol):
 
     async def load_plan_uses(self) -> Sequence[PlanUse]: ...
 
-    async def load_keyring(self) -> Mapping[str, int]:
-        """Master key's id → data keys that it wraps."""
-        ...
-
     async def count_outbox(self, since_ms: int) -> Mapping[str, Mapping[str, int]]:
         """Rows written since then, by channel and state."""
         ...
@@ -185,9 +181,6 @@ class OverviewControl:
 
     async def plan_uses(self) -> Sequence[PlanUse]:
         return await self._store.load_plan_uses()
-
-    async def keyring(self) -> Mapping[str, int]:
-        return await self._store.load_keyring()
 
     async def prices(self) -> PriceState:
         return PriceState(

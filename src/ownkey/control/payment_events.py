@@ -207,10 +207,14 @@ class PaymentEvents:
 
     async def retry(self, event_id: str) -> Applied:
         """Work on a failed or quarantined event once more. Raises Problem for one that does not exist."""
+        return await self.handle(await self.find(event_id), source="reconcile", again=True)
+
+    async def find(self, event_id: str) -> EventHint:
+        """What is known of an event without asking Stripe. Raises Problem for one that is not in the inbox."""
         hint = await self._store.load_event(event_id)
         if hint is None:
             raise not_found("payment event", event_id, "in the inbox")
-        return await self.handle(hint, source="reconcile", again=True)
+        return hint
 
     # --- rounds
 

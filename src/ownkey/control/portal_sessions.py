@@ -18,6 +18,7 @@ from ownkey.control.people import checked_member
 from ownkey.control.ports import Actor, Clock
 from ownkey.control.problems import Problem, ProblemCode, invalid, not_found, suggest
 from ownkey.domain.connect import is_listed, web_safe
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.portal import (
     CODE_S,
     ENTER_PATH,
@@ -188,15 +189,15 @@ class PortalSessionControl:
 
     # --- downloads of frames
 
-    async def make_ticket(self, session: PortalSession, path: str) -> str:
-        """What opens one download for a framed visit, whose browser cannot show its bearer there: once, within a
-        minute, at `path` (with its query) alone. Raises Problem."""
+    async def make_ticket(self, session: PortalSession, path: str, seconds: int = TICKET_S) -> str:
+        """What opens one download, or one page, for a framed visit, whose browser cannot show its bearer there: once,
+        within `seconds`, at `path` (with its query) alone. Raises Problem."""
         if len(path) > MAX_PATH_CHARS or not _PATH.match(path):
             raise invalid("path", "This is no address of these pages.", "Name a path that begins with /portal/.")
         ticket = web_safe(self._entropy(SECRET_BYTES))
         digest = secret_digest(ticket)
         assert digest is not None, "a ticket that we made has a ticket's form"
-        await self._store.save_portal_ticket(session, digest, path, self._clock.now_ms() + TICKET_S * 1_000)
+        await self._store.save_portal_ticket(session, digest, path, self._clock.now_ms() + seconds * 1_000)
         return ticket
 
     async def use_ticket(self, path: str, ticket: str) -> PortalSession:
@@ -282,24 +283,28 @@ class PortalSessionControl:
         most = self.rules.session_most_s
         if not SESSION_LEAST_S <= wish.ttl_s <= most:
             raise invalid("ttl_s", f"A session lasts {SESSION_LEAST_S} to {most} seconds.",
-                          "Ask for less; your backend can mint the next one in time.")
+                          Phrase("Ask for less; your backend can mint the next one in time."))
         return wish.ttl_s
 
     def _refuse(self, trouble: LinkTrouble, mode: Mode | None) -> NoReturn:
-        again = f"Open these pages again from {self._product.name}."
+        again = Phrase("Open these pages again from {name}.", name=self._product.name)
         match trouble:
             case LinkTrouble.UNKNOWN:
-                raise Problem(ProblemCode.LINK_UNKNOWN, "This link was not made here, or long ago.", again)
+                raise Problem(ProblemCode.LINK_UNKNOWN, Phrase("This link was not made here, or long ago."), again)
             case LinkTrouble.USED:
-                raise Problem(ProblemCode.LINK_USED, "This link was opened before; each one works once.", again)
+                raise Problem(ProblemCode.LINK_USED, Phrase("This link was opened before; each one works once."), again)
             case LinkTrouble.EXPIRED:
                 raise Problem(
-                    ProblemCode.LINK_EXPIRED, "This link was not opened within a minute, or it was withdrawn.", again
+                    ProblemCode.LINK_EXPIRED, Phrase("This link was not opened within a minute, or it was withdrawn."),
+                    again
                 )
             case LinkTrouble.MODE:
-                place = "a page of its own" if mode == "frame" else f"a frame inside {self._product.name}"
+                place = Phrase("a page of its own") if mode == "frame" else Phrase(
+                    "a frame inside {name}", name=self._product.name
+                )
                 raise Problem(
-                    ProblemCode.LINK_WRONG_MODE, f"This link is for {place}. It was not used up.", again
+                    ProblemCode.LINK_WRONG_MODE, Phrase("This link is for {place}. It was not used up.", place=place),
+                    again
                 )
 
 

@@ -4,11 +4,12 @@ Every mutating method is one database transaction, writes its audit row in it, a
 when it returns. Objects of another workspace do not exist here: methods take the workspace and answer None.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from ownkey.domain.activity import ActivitySums, CostlyTrace, MeterSums, TotalRow, TraceLine
 from ownkey.domain.activity import Choices as ActivityChoices
+from ownkey.domain.backups import BackupFile
 from ownkey.domain.billing import (
     Addon,
     Applied,
@@ -496,6 +497,22 @@ class ExportFiles(Protocol):
     async def drop(self, name: str) -> None: ...
 
 
+class BackupFiles(Protocol):
+    """Sealed copies of the database in a folder that only their owner can read. Names have no path."""
+
+    async def make(self, at_ms: int, told: Callable[[str, int, int], None]) -> BackupFile:
+        """`told` hears (step, done, total) on another thread; what it raises ends the work. Raises BackupTrouble."""
+        ...
+
+    async def list(self) -> Sequence[BackupFile]:
+        """Newest first."""
+        ...
+
+    def read(self, name: str) -> AsyncIterator[bytes]: ...
+
+    async def drop(self, name: str) -> None: ...
+
+
 class InOrder(Protocol):
     """Rows from the oldest on, a page at a time, for work that goes through all of them."""
 
@@ -684,6 +701,14 @@ class Outbox(Protocol):
 
     async def skip_outbox(self, channel: str, reason: str, at_ms: int) -> int:
         """Ends everything that waits for a channel that is not configured."""
+        ...
+
+
+class OutboxCalls(Protocol):
+    """What messages say of the calls that set them off."""
+
+    async def save_outbox_call(self, due: Due, call: Mapping[str, str]) -> None:
+        """Kept with the message: a repeat says the same."""
         ...
 
 

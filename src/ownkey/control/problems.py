@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
 
+from ownkey.domain.phrases import Phrase, together
+
 
 class ProblemCode(StrEnum):
     NOT_FOUND = "not_found"
@@ -49,6 +51,7 @@ class ProblemCode(StrEnum):
     TOO_MANY_TESTS = "too_many_tests"
     IDEMPOTENCY_MISMATCH = "idempotency_mismatch"
     IDEMPOTENCY_IN_PROGRESS = "idempotency_in_progress"
+    DATA_KEY_CLOSED = "data_key_closed"
     STORE_UNAVAILABLE = "store_unavailable"
 
 
@@ -69,13 +72,13 @@ class Problem(Exception):
         self.details = details or {}
 
 
-def not_found(kind: str, name: str, where: str = "in this workspace") -> Problem:
+def not_found(kind: str, name: str, where: str = Phrase("in this workspace")) -> Problem:
     """The one answer for what does not exist and for what belongs to somebody else: it repeats what was asked for
     and knows nothing more."""
     return Problem(
         ProblemCode.NOT_FOUND,
-        f"There is no {kind} {name[:80]} {where}.",
-        "Check the id and the workspace; lists show what exists.",
+        Phrase("There is no {kind} {name} {where}.", kind=kind, name=name[:80], where=where),
+        Phrase("Check the id and the workspace; lists show what exists."),
     )
 
 
@@ -88,5 +91,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """How a list of accepted words is told, with the likely one first: `Did you mean X? Use one of: X, Y.`"""
     words = list(known)
     close = get_close_matches(word.lower(), words, n=1)
-    guess = f"Did you mean {close[0]}? " if close else ""
-    return f"{guess}Use one of: {', '.join(words)}." if words else "There are none yet."
+    if not words:
+        return Phrase("There are none yet.")
+    guess = Phrase("Did you mean {word}?", word=close[0]) if close else ""
+    return together(guess, Phrase("Use one of: {words}.", words=", ".join(words)))

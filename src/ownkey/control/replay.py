@@ -21,6 +21,7 @@ from ownkey.control.work import Made, Teller, WorkFailed
 from ownkey.domain.activity import month_days
 from ownkey.domain.booking import MoneyView
 from ownkey.domain.entitlements import payer_state, standing
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.product import CreditRules, Payers, Product
 from ownkey.domain.replay import ReplayRules, ReplaySums, replay_call, sums_of, tell_result
 from ownkey.domain.routing import KeyState
@@ -59,19 +60,27 @@ class ReplayControl:
         """A wish that can be run: last month unless another is named. Raises Problem with the field at fault."""
         for name in given:
             if name not in _WISHES:
-                raise invalid(name[:40], f"A replay has no setting {name[:40]!r}.", suggest(name, _WISHES))
+                raise invalid(
+                    name[:40], Phrase("A replay has no setting {name}.", name=repr(name[:40])), suggest(name, _WISHES)
+                )
         try:
             wish = msgspec.convert(dict(given), Wish)
         except msgspec.ValidationError as error:
-            raise invalid("replay", f"This cannot be replayed: {error}.", "See docs/portal.md, Replay.") from error
+            raise invalid(
+                "replay", Phrase("This cannot be replayed: {error}.", error=error),
+                Phrase("See docs/portal.md, Replay.")
+            ) from error
         month = wish.month or self._last_month(workspace)
         month_period(workspace, month, self._clock.now_ms())
         for provider in wish.direct or ():
             if provider not in self._product.direct_providers:
-                raise invalid("direct", f"There is no direct key for {provider[:40]!r}.",
+                raise invalid("direct", Phrase("There is no direct key for {provider}.", provider=repr(provider[:40])),
                               suggest(provider, self._product.direct_providers))
         if self._product.payers is Payers.BYOK_ONLY and wish.own_key is False:
-            raise invalid("own_key", "Without an OpenRouter key every call would have been refused.", "Leave it on.")
+            raise invalid(
+                "own_key", Phrase("Without an OpenRouter key every call would have been refused."),
+                Phrase("Leave it on.")
+            )
         wish = msgspec.structs.replace(wish, month=month)
         rules_of(wish, workspace, self._product, None, self._clock.now_ms())
         return {name: value for name, value in msgspec.to_builtins(wish).items() if value is not None}
@@ -119,10 +128,13 @@ def _bps(name: str, text: str) -> int:
     whole, _, rest = text.strip().removesuffix("%").strip().partition(".")
     digits = whole + rest
     if not digits.isascii() or not digits.isdigit() or len(rest) > 2 or len(whole) > 4 or not whole:
-        raise invalid(name, f"{text[:20]!r} is no percentage.", "Write it as 5.5, with two decimals at most.")
+        raise invalid(
+            name, Phrase("{text} is no percentage.", text=repr(text[:20])),
+            Phrase("Write it as 5.5, with two decimals at most.")
+        )
     bps = int(whole) * 100 + int(rest.ljust(2, "0") or "0")
     if bps > MARKUP_MOST_BPS:
-        raise invalid(name, "This is more than 1000%.", "Write it as 5.5.")
+        raise invalid(name, Phrase("This is more than 1000%."), Phrase("Write it as 5.5."))
     return bps
 
 
@@ -139,7 +151,7 @@ class ReplayWorker:
     async def run(self, work: Work, teller: Teller) -> Made:
         workspace = await self._store.load_workspace(work.workspace_id)
         if workspace is None:
-            raise WorkFailed("The workspace is gone.")
+            raise WorkFailed(Phrase("The workspace is gone."))
         wish = msgspec.convert(dict(work.wish), Wish)
         cap = await self._caps.load_cap(workspace.id, self._clock.now_ms())
         rules = rules_of(

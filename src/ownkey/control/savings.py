@@ -12,6 +12,7 @@ from ownkey.control.totals import month_period
 from ownkey.domain.activity import TotalRow, model_slug, month_days
 from ownkey.domain.caps import Period
 from ownkey.domain.models import direct_provider
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.product import Product
 from ownkey.domain.routing import Route
 from ownkey.domain.workspace import WorkspaceState
@@ -88,7 +89,7 @@ def make_savings(period: Period, rows: Sequence[TotalRow], fee_bps: int, offered
 def tell_assumption(fee_bps: int) -> str:
     """The fee in words, as it is printed beside every figure."""
     percent = f"{fee_bps // 100}.{fee_bps % 100:02d}".rstrip("0").rstrip(".")
-    return (
-        f"Assumes that OpenRouter's fee for buying credits is {percent}% and that a call costs the same on both ways. "
-        "The fee is configured here, not read from an invoice."
+    return Phrase(
+        "Assumes that OpenRouter's fee for buying credits is {percent}% and that a call costs the same on both "
+        "ways. The fee is configured here, not read from an invoice.", percent=percent,
     )

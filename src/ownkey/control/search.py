@@ -15,6 +15,7 @@ from ownkey.control.ports import Clock, ReceiptFilter
 from ownkey.control.problems import invalid, suggest
 from ownkey.control.totals import month_period
 from ownkey.domain.activity import ActivitySums, Choices, Outcome, TraceLine, month_days, parse_day
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.workspace import WorkspaceState
 
 NEW_MOST = 999
@@ -74,14 +75,25 @@ class ActivityControl:
         given = {name: value.strip() for name, value in given.items() if value.strip()}
         for name, value in given.items():
             if name not in _FILTERS:
-                raise invalid(name[:40], f"There is no filter {name[:40]!r}.", suggest(name, _FILTERS))
+                raise invalid(
+                    name[:40], Phrase("There is no filter {name}.", name=repr(name[:40])), suggest(name, _FILTERS)
+                )
             if len(value) > _TEXT_MOST:
-                raise invalid(name, f"This is longer than {_TEXT_MOST} characters.", "Shorten it.")
+                raise invalid(
+                    name, Phrase("This is longer than {most} characters.", most=_TEXT_MOST),
+                    Phrase("Shorten it.")
+                )
         outcome, funding = given.get("outcome"), given.get("funding")
         if outcome is not None and outcome not in set(Outcome):
-            raise invalid("outcome", f"No outcome is called {outcome[:40]!r}.", suggest(outcome, tuple(Outcome)))
+            raise invalid(
+                "outcome", Phrase("No outcome is called {outcome}.", outcome=repr(outcome[:40])),
+                suggest(outcome, tuple(Outcome))
+            )
         if funding is not None and funding not in FUNDINGS:
-            raise invalid("funding", f"Nothing is paid by {funding[:40]!r}.", suggest(funding, FUNDINGS))
+            raise invalid(
+                "funding", Phrase("Nothing is paid by {funding}.", funding=repr(funding[:40])),
+                suggest(funding, FUNDINGS)
+            )
         since, until = self._days(workspace, given)
         return ReceiptFilter(
             task=_text_or_none(given.get("task")), project=_text_or_none(given.get("project")),
@@ -97,7 +109,7 @@ class ActivityControl:
             first, last = month_days(month_period(workspace, given["month"], self._clock.now_ms()).key)
             since, until = max(first, since or first), min(last, until or last)
         if since is not None and until is not None and since > until:
-            raise invalid("until", "The last day is before the first one.", "Swap them.")
+            raise invalid("until", Phrase("The last day is before the first one."), Phrase("Swap them."))
         return since, until
 
     async def page(
@@ -194,4 +206,6 @@ def _read_day(name: str, text: str | None) -> str | None:
         parse_day(text)
         return date.fromisoformat(text).isoformat()
     except ValueError:
-        raise invalid(name, f"{text[:20]!r} is not a date.", "Write it as 2026-11-22.") from None
+        raise invalid(
+            name, Phrase("{text} is not a date.", text=repr(text[:20])), Phrase("Write it as 2026-11-22.")
+        ) from None

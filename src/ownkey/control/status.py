@@ -4,7 +4,7 @@ Nothing is computed here that a call would compute otherwise: the answer is `dom
 it is.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from ownkey.control.credentials import clock_text
@@ -13,6 +13,7 @@ from ownkey.domain import entitlements
 from ownkey.domain.booking import MoneyView
 from ownkey.domain.entitlements import key_state, minimum_balance, standing
 from ownkey.domain.health import is_confirmed, is_unhealthy
+from ownkey.domain.phrases import Phrase, listed, together
 from ownkey.domain.product import DIRECT_PROVIDERS, Payers, Product
 from ownkey.domain.receipts import provider_name
 from ownkey.domain.refusals import Code, Refusal, refusal_for
@@ -71,8 +72,8 @@ class StatusControl:
 
 NO_PLATFORM_KEY = Refusal(
     Code.PROVIDER_UNAVAILABLE,
-    "The platform's own OpenRouter key is not set up, so credits cannot pay for any call.",
-    "The operator saves it: ownkey credential add openrouter --platform.",
+    Phrase("The platform's own OpenRouter key is not set up, so credits cannot pay for any call."),
+    Phrase("The operator saves it: ownkey credential add openrouter --platform."),
 )
 
 
@@ -94,7 +95,7 @@ def describe_status(
 ) -> Status:
     """The whole answer, pure. `platform_key`: whether the key is set up that calls paid with credits are sent with."""
     decision = decide(payer_state(product, workspace, money))
-    refusal = None if decision.refusal is None else refusal_for(decision.refusal)
+    refusal = None if decision.refusal is None else refusal_now(decision.refusal, money)
     attention = _attention(product, workspace, money, now_ms)
     if decision.routes == (Route.CREDITS,) and not platform_key:
         refusal = NO_PLATFORM_KEY
@@ -102,28 +103,50 @@ def describe_status(
         attention = (*attention, NO_PLATFORM_KEY.message)
     if workspace.status == "suspended":
         refusal = Refusal(
-            Code.FORBIDDEN, "This workspace is suspended by the operator.",
-            f"Ask the operator to lift it: ownkey workspace set {workspace.external_id} --status active.",
+            Code.FORBIDDEN, Phrase("This workspace is suspended by the operator."),
+            Phrase(
+                "Ask the operator to lift it: ownkey workspace set {external_id} --status active.",
+                external_id=workspace.external_id,
+            ),
         )
     state: Literal["on", "paused", "off", "needs_attention"]
     if refusal is not None:
         state = "paused" if refusal.code is Code.AI_PAUSED else "off"
     else:
         state = "needs_attention" if attention else "on"
-    headline = {"on": "AI on", "paused": "AI paused", "off": "AI off", "needs_attention": "Needs attention"}[state]
+    headline = {
+        "on": Phrase("AI on"), "paused": Phrase("AI paused"), "off": Phrase("AI off"),
+        "needs_attention": Phrase("Needs attention"),
+    }[state]
     key = workspace.credentials.get("openrouter")
-    stood_in = decision.credits_on_key_failure and key is not None and is_unhealthy(key)
+    stood_in = decision.credits_on_key_failure and platform_key and key is not None and is_unhealthy(key)
+    if decision.credits_on_key_failure and not platform_key:
+        # Nothing stands in that has no key to be spent with.
+        workspace = replace(workspace, credits_if_key_fails=False)
     sentence = refusal.message if refusal is not None and decision.row in ("F1", "F2", "F3", "F7", "F12") else (
         payer_sentence(product, workspace, money)
     )
     if decision.row == "F12":
-        sentence = f"{product.name} credits would pay, and there are not enough of them: AI calls are stopped."
+        sentence = Phrase(
+            "{product} credits would pay, and there are not enough of them: AI calls are stopped.",
+            product=product.name,
+        )
     if refusal is not None and (workspace.status == "suspended" or refusal is NO_PLATFORM_KEY):
         sentence = refusal.message
     return Status(
         state=state, headline=headline, sentence=sentence, payer=_payer(decision, refusal, stood_in), row=decision.row,
         routes=() if refusal is not None else decision.routes, refusal=refusal, attention=attention, money=money,
     )
+
+
+def refusal_now(code: Code, money: MoneyView) -> Refusal:
+    """What a call gets now, in words that hold for this cap: one of 0 does not go away with the month."""
+    refusal = refusal_for(code)
+    if code is Code.AI_PAUSED and money.cap is not None and money.cap.cap_nusd == 0:
+        return replace(
+            refusal, message=Phrase("AI is paused: the spend cap allows no AI."), fix=Phrase("Raise the spend cap.")
+        )
+    return refusal
 
 
 def payer_sentence(product: Product, workspace: WorkspaceState, money: MoneyView) -> str:
@@ -135,32 +158,44 @@ def payer_sentence(product: Product, workspace: WorkspaceState, money: MoneyView
     hint = _tail(credential)
     if product.payers is Payers.BYOK_ONLY:
         if key is KeyState.MISSING:
-            return "AI features are off until an OpenRouter API key is saved."
+            return Phrase("AI features are off until an OpenRouter API key is saved.")
         if key is KeyState.DISABLED:
-            return "AI features are off: the OpenRouter API key is disabled."
+            return Phrase("AI features are off: the OpenRouter API key is disabled.")
         if key is KeyState.UNDECRYPTABLE:
-            return "AI features are off: the saved OpenRouter API key cannot be opened. Your operator knows; " \
-                   "pasting the key again also helps."
-        if _is_unverified(credential):
-            return (
-                f"Your OpenRouter key{hint} is saved, unverified: it pays for every AI call if OpenRouter accepts it."
+            return Phrase(
+                "AI features are off: the saved OpenRouter API key cannot be opened. Your operator knows; pasting "
+                "the key again also helps."
             )
-        return f"Your OpenRouter key{hint} pays for every AI call.{_direct_sentence(product, workspace)}"
+        if _is_unverified(credential):
+            return Phrase(
+                "Your OpenRouter key{hint} is saved, unverified: it pays for every AI call if OpenRouter accepts "
+                "it.", hint=hint,
+            )
+        return together(
+            Phrase("Your OpenRouter key{hint} pays for every AI call.", hint=hint), _direct_sentence(product, workspace)
+        )
     if workspace.always_use_key:
         if key is KeyState.ENABLED:
             if _is_unverified(credential):
-                return (
-                    f"Your key{hint} is saved, unverified: it pays for every AI call if OpenRouter accepts it. "
-                    f"{product.name} credits are never used."
+                return Phrase(
+                    "Your key{hint} is saved, unverified: it pays for every AI call if OpenRouter accepts it. "
+                    "{product} credits are never used.", hint=hint, product=product.name,
                 )
-            return f"Your key{hint} pays for every AI call. {product.name} credits are never used."
-        return "AI calls are stopped: Always use this key is on and the key cannot be used. Credits are not touched."
+            return Phrase(
+                "Your key{hint} pays for every AI call. {product} credits are never used.", hint=hint,
+                product=product.name,
+            )
+        return Phrase(
+            "AI calls are stopped: Always use this key is on and the key cannot be used. Credits are not touched."
+        )
     entitled = _is_entitled(workspace)
     if key is KeyState.ENABLED and entitled:
         return _with_credits_behind(product, workspace)
     if key is KeyState.UNDECRYPTABLE and entitled and not workspace.credits_if_key_fails:
-        return "AI calls are stopped: the saved OpenRouter API key cannot be opened. Credits are not touched."
-    return f"{product.name} credits pay for every AI call."
+        return Phrase(
+            "AI calls are stopped: the saved OpenRouter API key cannot be opened. Credits are not touched."
+        )
+    return Phrase("{product} credits pay for every AI call.", product=product.name)
 
 
 def _is_entitled(workspace: WorkspaceState) -> bool:
@@ -169,34 +204,53 @@ def _is_entitled(workspace: WorkspaceState) -> bool:
 
 def _without_the_key(product: Product, workspace: WorkspaceState, credential: Credential) -> str:
     """What calls do while the OpenRouter key is out of service."""
-    why = f"{failing_sentence(credential)[:-1]}{_tail(credential)}"
-    names = _direct_names(product, workspace)
-    lead = f"{_listed(names)} calls use your own {'keys' if len(names) > 1 else 'key'}. " if names else ""
-    what = "other calls" if names else "AI calls"
+    why, names = _failing(credential, _tail(credential)), _direct_names(product, workspace)
+    what, lead = Phrase("AI calls"), ""
+    if names:
+        what = Phrase("other calls")
+        lead = Phrase("{names} calls use your own key.", names=listed(names)) if len(names) == 1 else Phrase(
+            "{names} calls use your own keys.", names=listed(names)
+        )
+    return together(lead, _meanwhile(product, workspace, why, what))
+
+
+def _meanwhile(product: Product, workspace: WorkspaceState, why: str, what: str) -> str:
     if product.payers is Payers.BYOK_ONLY:
-        return f"{lead}{why}: {what} fail until it works again or is replaced."
+        return Phrase("{why}: {what} fail until it works again or is replaced.", why=why, what=what)
     if workspace.always_use_key:
-        return (
-            f"{lead}{why}: {what} fail until it works again or is replaced, because Always use this key is on. "
-            "Credits are not touched."
+        return Phrase(
+            "{why}: {what} fail until it works again or is replaced, because Always use this key is on. Credits are "
+            "not touched.", why=why, what=what,
         )
     if not workspace.credits_if_key_fails:
-        return f"{lead}{why}: {what} fail until it works again or is replaced; credits are not used."
+        return Phrase(
+            "{why}: {what} fail until it works again or is replaced; credits are not used.", why=why, what=what
+        )
     limit = workspace.credits_if_key_fails_limit
-    bound = "" if limit is None else f", up to {limit} this month"
-    return f"{lead}{why}: {product.name} credits pay for {what} until it works again{bound}."
+    if limit is None:
+        return Phrase(
+            "{why}: {product} credits pay for {what} until it works again.", why=why, product=product.name, what=what
+        )
+    return Phrase(
+        "{why}: {product} credits pay for {what} until it works again, up to {limit} this month.", why=why,
+        product=product.name, what=what, limit=limit,
+    )
 
 
 def _with_credits_behind(product: Product, workspace: WorkspaceState) -> str:
-    direct = _direct_sentence(product, workspace)
-    pays = "Your key pays."
+    pays = Phrase("Your key pays.")
     if _is_unverified(workspace.credentials.get("openrouter")):
-        pays = "Your key is saved, unverified: it pays if OpenRouter accepts it."
-    if not workspace.credits_if_key_fails:
-        return f"{pays} If it fails, the call fails; credits are not used.{direct}"
+        pays = Phrase("Your key is saved, unverified: it pays if OpenRouter accepts it.")
     limit = workspace.credits_if_key_fails_limit
-    bound = "" if limit is None else f", up to {limit} this month"
-    return f"{pays} If it fails, {product.name} credits pay{bound}.{direct}"
+    if not workspace.credits_if_key_fails:
+        then = Phrase("If it fails, the call fails; credits are not used.")
+    elif limit is None:
+        then = Phrase("If it fails, {product} credits pay.", product=product.name)
+    else:
+        then = Phrase(
+            "If it fails, {product} credits pay, up to {limit} this month.", product=product.name, limit=limit
+        )
+    return together(pays, then, _direct_sentence(product, workspace))
 
 
 def _direct_sentence(product: Product, workspace: WorkspaceState) -> str:
@@ -205,10 +259,13 @@ def _direct_sentence(product: Product, workspace: WorkspaceState) -> str:
         return ""
     if len(names) == 1:
         provider = {"Claude": "anthropic", "OpenAI": "openai", "Gemini": "google"}[names[0]]
-        return (
-            f" {names[0]} calls use your {provider_name(provider)} key first; if it fails, your OpenRouter key answers."
+        return Phrase(
+            "{name} calls use your {provider} key first; if it fails, your OpenRouter key answers.", name=names[0],
+            provider=provider_name(provider),
         )
-    return f" {_listed(names)} calls use your direct keys first; if one fails, your OpenRouter key answers."
+    return Phrase(
+        "{names} calls use your direct keys first; if one fails, your OpenRouter key answers.", names=listed(names)
+    )
 
 
 def _direct_names(product: Product, workspace: WorkspaceState) -> list[str]:
@@ -220,10 +277,6 @@ def _direct_names(product: Product, workspace: WorkspaceState) -> list[str]:
         if provider in DIRECT_PROVIDERS and credential is not None and is_usable(credential)
         and not is_unhealthy(credential)
     ]
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _payer(
@@ -243,21 +296,22 @@ def _attention(product: Product, workspace: WorkspaceState, money: MoneyView, no
         elif credential.expires_at_ms is not None and credential.expires_at_ms - now_ms <= EXPIRY_NOTICE_MS:
             when = clock_text(credential.expires_at_ms)
             found.append(
-                f"The saved {name} key expires on {when}: save a new one before." if credential.expires_at_ms > now_ms
-                else f"The saved {name} key expired on {when}: save a new one."
+                Phrase("The saved {name} key expires on {when}: save a new one before.", name=name, when=when)
+                if credential.expires_at_ms > now_ms
+                else Phrase("The saved {name} key expired on {when}: save a new one.", name=name, when=when)
             )
     if workspace.entitlement is EntitlementState.GRACE:
-        found.append("The OpenRouter add-on is past due; it works until the days of grace are over.")
+        found.append(Phrase("The OpenRouter add-on is past due; it works until the days of grace are over."))
     minimum = minimum_balance(product, workspace)
     if product.payers is Payers.WITH_CREDITS and money.balance_credits < minimum:
-        found.append(f"The credit balance is below {minimum}.")
+        found.append(Phrase("The credit balance is below {minimum}.", minimum=minimum))
     return tuple(found)
 
 
 def key_trouble(credential: Credential) -> str:
     """Why an enabled key cannot be used now, in a sentence; "" where it can, or is disabled."""
     if credential.undecryptable:
-        return f"The saved {provider_name(credential.provider)} key cannot be opened."
+        return Phrase("The saved {provider} key cannot be opened.", provider=provider_name(credential.provider))
     if credential.status is CredentialStatus.ENABLED and is_unhealthy(credential):
         return failing_sentence(credential)
     return ""
@@ -265,12 +319,18 @@ def key_trouble(credential: Credential) -> str:
 
 def failing_sentence(credential: Credential) -> str:
     """What is wrong with an unhealthy key, in a sentence."""
+    return together(_failing(credential), ".", between="")
+
+
+def _failing(credential: Credential, hint: str = "") -> str:
     name = provider_name(credential.provider)
     if not is_confirmed(credential):
-        return f"{name} refused a call with the saved key; it is being checked."
+        return Phrase(
+            "{provider} refused a call with the saved key; it is being checked{hint}", provider=name, hint=hint
+        )
     if credential.health is Health.REJECTED:
-        return f"{name} does not accept the saved key."
-    return f"The {name} account behind the saved key is out of funds."
+        return Phrase("{provider} does not accept the saved key{hint}", provider=name, hint=hint)
+    return Phrase("The {provider} account behind the saved key is out of funds{hint}", provider=name, hint=hint)
 
 
 def _is_unverified(credential: Credential | None) -> bool:

@@ -14,6 +14,7 @@ from ownkey.control.ports import Clock, ReceiptFilter
 from ownkey.control.problems import invalid, suggest
 from ownkey.domain.activity import MARK, Amounts, CostlyTrace, TotalRow, month_days
 from ownkey.domain.caps import Period, plan_period
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.records import UNFILTERED
 from ownkey.domain.workspace import WorkspaceState
 
@@ -130,7 +131,10 @@ class TotalsControl:
         try:
             return await self._store.load_totals(workspace.id, since_day, until_day, by, where)
         except ValueError as error:
-            raise invalid("filter", f"Spend cannot be narrowed like this: {error}.", "See the calls in Activity.") \
+            raise invalid(
+                "filter", Phrase("Spend cannot be narrowed like this: {error}.", error=error),
+                Phrase("See the calls in Activity.")
+            ) \
                 from error
 
 
@@ -140,7 +144,9 @@ def month_period(workspace: WorkspaceState, month: str | None, now_ms: int) -> P
         return plan_period(now_ms, workspace.timezone, None)
     match = _MONTH.match(month)
     if match is None:
-        raise invalid("month", f"{month[:20]!r} is not a month.", "Write it as 2026-11.")
+        raise invalid(
+            "month", Phrase("{month} is not a month.", month=repr(month[:20])), Phrase("Write it as 2026-11.")
+        )
     middle = datetime(int(match[1]), int(match[2]), 15, 12, tzinfo=UTC)
     return plan_period(int(middle.timestamp()) * 1_000, workspace.timezone, None)
 

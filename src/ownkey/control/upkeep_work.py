@@ -18,14 +18,15 @@ SHOWN = 50
 BEAT_S = 5.0
 
 
-async def tell_while(teller: Teller, step: str, doing: Awaitable[T]) -> T:
-    """Wait for something that cannot say how far it is, and say every few seconds that it goes on."""
+async def tell_while(teller: Teller, step: str, doing: Awaitable[T], done: int = 0, total: int | None = None) -> T:
+    """Wait for something that cannot say how far it is, and say every few seconds that it goes on. `done` of `total`
+    are what came before it."""
     task = asyncio.ensure_future(doing)
     try:
         while True:
-            await teller.tell(step, 0, None, {}, now=True)
-            done, _ = await asyncio.wait({task}, timeout=BEAT_S)
-            if done:
+            await teller.tell(step, done, total, {} if total is None else {"total": total}, now=True)
+            ended, _ = await asyncio.wait({task}, timeout=BEAT_S)
+            if ended:
                 return task.result()
     finally:
         if not task.done():

@@ -4,16 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ownkey.control.ports import Auditor, Clock, Finding
+from ownkey.domain.phrases import Phrase
 
 ASSUMPTIONS = (
-    "Only calls that go through Ownkey count; the same key used elsewhere does not.",
-    "The price list is right, or the provider honours the maximum price that is sent with each call; where neither "
-    "holds, the difference is shown as overage.",
-    "Providers keep to the output limit they are given, and tokenizers are of the kind the model table says.",
-    "Taxes and the fees for buying credits at a provider are not part of spend.",
-    "The disk keeps what it has confirmed.",
-    "Restoring a backup forgets what was spent since.",
-    "Where a figure must be estimated, it is too high for the cap and too low for charges of credits.",
+    Phrase("Only calls that go through Ownkey count; the same key used elsewhere does not."),
+    Phrase(
+        "The price list is right, or the provider honours the maximum price that is sent with each call; where neither "
+        "holds, the difference is shown as overage."
+    ),
+    Phrase("Providers keep to the output limit they are given, and tokenizers are of the kind the model table says."),
+    Phrase("Taxes and the fees for buying credits at a provider are not part of spend."),
+    Phrase("The disk keeps what it has confirmed."),
+    Phrase("Restoring a backup forgets what was spent since."),
+    Phrase("Where a figure must be estimated, it is too high for the cap and too low for charges of credits."),
 )
 """What the promise of the cap rests on, printed with every verdict."""
 

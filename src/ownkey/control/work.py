@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from ownkey.control.ports import Actor, Clock, ExportFiles, WorkClaims, WorkRows
 from ownkey.control.problems import Problem, ProblemCode, invalid, not_found, suggest
 from ownkey.domain.errors import Conflict, StoreError, Unavailable
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.work import (
     LEASE_MS,
     MOST_OPEN,
@@ -78,7 +79,10 @@ class WorkControl:
         when it has ended. Raises Problem."""
         known = [name for name in WorkKind if (name in OF_WORKSPACE) is (workspace is not None)]
         if kind not in known:
-            raise invalid("kind", f"There is no such work here: {kind[:40]!r}.", suggest(kind, tuple(known)))
+            raise invalid(
+                "kind", Phrase("There is no such work here: {kind}.", kind=repr(kind[:40])),
+                suggest(kind, tuple(known))
+            )
         place = _DEPLOYMENT if workspace is None else workspace.id
         try:
             work = await self._store.create_work(
@@ -87,8 +91,8 @@ class WorkControl:
             )
         except Conflict as error:
             raise Problem(
-                ProblemCode.CONFLICT, f"{MOST_OPEN} pieces of work are open here already.",
-                "Wait until one has ended, or cancel one.",
+                ProblemCode.CONFLICT, Phrase("{count} pieces of work are open here already.", count=MOST_OPEN),
+                Phrase("Wait until one has ended, or cancel one."),
             ) from error
         return self.view(work)
 
@@ -121,7 +125,9 @@ class WorkControl:
         found = await self.show(workspace, work_id)
         if not found.can_fetch:
             if found.work.state in OPEN:
-                raise Problem(ProblemCode.CONFLICT, "This is not finished.", "Fetch it when it is done.")
+                raise Problem(
+                    ProblemCode.CONFLICT, Phrase("This is not finished."), Phrase("Fetch it when it is done.")
+                )
             raise not_found("file of", work_id, "any more: files are kept for 24 hours")
         return str(found.work.result.get("name") or found.work.file), self._files.read(found.work.file)
 

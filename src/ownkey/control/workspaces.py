@@ -15,6 +15,7 @@ from ownkey.control.problems import Problem, ProblemCode, invalid, not_found, su
 from ownkey.domain.caps import parse_timezone
 from ownkey.domain.entitlements import standing
 from ownkey.domain.errors import Conflict
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.product import Payers, Product
 from ownkey.domain.scrub import looks_like_secret
 from ownkey.domain.workspace import EntitlementState, WorkspaceState
@@ -250,4 +251,5 @@ def check_timezone(name: str) -> None:
     try:
         parse_timezone(name)
     except ValueError as error:
-        raise invalid("timezone", f"{error!s}.", "Use a name from the IANA list, such as UTC.") from error
+        told = Phrase("{name} is not an IANA time zone such as Europe/Berlin.", name=repr(name[:60]))
+        raise invalid("timezone", told, Phrase("Use a name from the IANA list, such as UTC.")) from error

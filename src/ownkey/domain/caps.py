@@ -123,6 +123,12 @@ def is_reached(cap_nusd: int | None, spent_nusd: int) -> bool:
     return cap_nusd is not None and spent_nusd >= cap_nusd
 
 
+def is_all_held(cap_nusd: int | None, spent_nusd: int, held_nusd: int) -> bool:
+    """Whether calls in flight hold what is left under the cap, but for less than a hundredth of it: that is no pause,
+    it ends with them."""
+    return cap_nusd is not None and held_nusd > 0 and (cap_nusd - spent_nusd - held_nusd) * 100 < cap_nusd
+
+
 def decide_refusal(row: PeriodRow, bound_nusd: int) -> CapAnswer:
     """Why the conditional update of a hold changed no row, from the row read in the same transaction."""
     return answer_refusal(row.cap_nusd, row.spent_nusd, row.held_nusd + row.leased_nusd, row.paused is not None,

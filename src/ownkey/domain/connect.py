@@ -24,6 +24,9 @@ LIMIT_RESETS: Final = ("daily", "weekly", "monthly")
 RESULT_PARAMETERS: Final = ("ownkey_connect", "ownkey_code")
 OWN_RETURN_PATH: Final = "/portal/credentials"
 """Where a sign-in ends that was begun on our own pages."""
+APPROVE_PATH: Final = "/portal/credentials/openrouter/approve"
+"""Where a sign-in leaves a frame: a page of ours at top level, which binds it to the browser that shows it."""
+_COOKIE: Final = "__Host-ownkey-connect"
 LOOPBACK_HOSTS: Final = ("localhost", "127.0.0.1")
 
 # A whole address and nothing that two parsers could read differently: no user name, back slash, control or fragment.
@@ -86,6 +89,15 @@ def s256(verifier: str) -> str:
 def state_digest(state: str) -> bytes | None:
     """What is stored of a state; None for a text that is none of ours, which then is looked up nowhere."""
     return hashlib.sha256(state.encode("ascii")).digest() if _STATE.fullmatch(state) else None
+
+
+def browser_proof(state: str) -> tuple[str, str]:
+    """(name, value) of the cookie that binds a sign-in to the browser in which its page was opened.
+
+    Whoever has the state can compute it; putting it into somebody else's browser is what nobody but us can do.
+    """
+    digest = web_safe(hashlib.sha256(b"ownkey connect, this browser: " + state.encode("ascii")).digest())
+    return f"{_COOKIE}-{digest[:12]}", digest[12:]
 
 
 def authorization_url(rules: ConnectRules, callback_url: str, state: str, challenge: str, wish: KeyWish) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal, NoReturn, TypeAlias
 
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.secret import Secret
 
 MAX_CREDENTIAL_CHARS: Final = 512
@@ -93,15 +94,15 @@ _PREFIXES: Final = (
     _Prefix(
         "sk-ant-admin",
         "anthropic",
-        "This is an Anthropic admin key; it cannot run models.",
-        "Create an API key in the Anthropic console under API keys, and paste that one.",
+        Phrase("This is an Anthropic admin key; it cannot run models."),
+        Phrase("Create an API key in the Anthropic console under API keys, and paste that one."),
     ),
     _Prefix("sk-ant-", "anthropic"),
     _Prefix(
         "sk-admin-",
         "openai",
-        "This is an OpenAI admin key; it cannot run models.",
-        "Create a project key on the OpenAI platform under API keys, and paste that one.",
+        Phrase("This is an OpenAI admin key; it cannot run models."),
+        Phrase("Create a project key on the OpenAI platform under API keys, and paste that one."),
     ),
     _Prefix("sk-proj-", "openai"),
     _Prefix("sk-", "openai"),
@@ -110,20 +111,20 @@ _PREFIXES: Final = (
     _Prefix(
         "ok_",
         None,
-        "This is an Ownkey access token, not a provider's key.",
-        "Paste the key that the provider gave you.",
+        Phrase("This is an Ownkey access token, not a provider's key."),
+        Phrase("Paste the key that the provider gave you."),
     ),
     _Prefix(
         "sk_live_",
         None,
-        "This is a Stripe key, not an AI provider's key.",
-        "Paste the AI provider's key, and replace the Stripe key if others saw it.",
+        Phrase("This is a Stripe key, not an AI provider's key."),
+        Phrase("Paste the AI provider's key, and replace the Stripe key if others saw it."),
     ),
     _Prefix(
         "whsec_",
         None,
-        "This is a webhook secret, not a provider's key.",
-        "Paste the key that the provider gave you.",
+        Phrase("This is a webhook secret, not a provider's key."),
+        Phrase("Paste the key that the provider gave you."),
     ),
 )
 
@@ -204,18 +205,22 @@ def _without(wrapping: Wrapping, text: str) -> str:
 
 def _form_error(key: str) -> CredentialFormError | None:
     if not key:
-        return CredentialFormError("empty", "There is no key in the field.", "Paste the key and try again.")
+        return CredentialFormError(
+            "empty", Phrase("There is no key in the field."), Phrase("Paste the key and try again.")
+        )
     if any(character.isspace() for character in key):
         return CredentialFormError(
             "inner_whitespace",
-            "There is a space or a line break inside the key.",
-            "Copy the key again, alone and in one piece.",
+            Phrase("There is a space or a line break inside the key."),
+            Phrase("Copy the key again, alone and in one piece."),
         )
     if not all("!" <= character <= "~" for character in key):
         return CredentialFormError(
             "not_ascii",
-            "The key contains a character that no key has.",
-            "Copy the whole key again: dots or bullets in it mean that only its short form was copied.",
+            Phrase("The key contains a character that no key has."),
+            Phrase(
+                "Copy the whole key again: dots or bullets in it mean that only its short form was copied."
+            ),
         )
     return _too_long() if len(key) > MAX_CREDENTIAL_CHARS else None
 
@@ -223,8 +228,11 @@ def _form_error(key: str) -> CredentialFormError | None:
 def _too_long() -> CredentialFormError:
     return CredentialFormError(
         "too_long",
-        f"This is longer than {MAX_CREDENTIAL_CHARS} characters; no key is.",
-        "Copy only the key, without the text around it.",
+        Phrase(
+            "This is longer than {most} characters; no key is.",
+            most=MAX_CREDENTIAL_CHARS,
+        ),
+        Phrase("Copy only the key, without the text around it."),
     )
 
 
@@ -240,8 +248,11 @@ def _kind_error(provider: str, key: str) -> CredentialFormError | None:
     theirs, ours = _LABELS[known.provider], _LABELS[provider]
     return CredentialFormError(
         "wrong_kind",
-        f"This looks like {_article(theirs)} {theirs} key; paste it in the {theirs} field.",
-        f"Or paste {_article(ours)} {ours} key here.",
+        Phrase(
+            "This looks like {article} {theirs} key; paste it in the {theirs} field.", article=_article(theirs),
+            theirs=theirs,
+        ),
+        Phrase("Or paste {article} {ours} key here.", article=_article(ours), ours=ours),
         belongs_to=known.provider,
     )
 

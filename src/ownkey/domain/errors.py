@@ -23,6 +23,11 @@ class Unavailable(StoreError):
     pass
 
 
+class DataKeyClosed(ValueError):
+    """A workspace's data key does not open: it is damaged, or its master key is not here. Nothing of that workspace can
+    be sealed or opened until an operator has put that right."""
+
+
 class DeliveryError(Exception):
     """A message that was not delivered. The text says why, without a foreign word in it."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ownkey.domain.money import format_usd
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.product import RoutingLimits
 from ownkey.domain.receipts import Basis
 
@@ -248,37 +249,47 @@ def _rounding(calls: int) -> int:
 
 def read_sentence(reading: Reading) -> str:
     """What the comparison found, in one or two sentences."""
-    grew = f"OpenRouter's figure for this key grew by US${format_usd(reading.grown_nusd)}"
+    grew = Phrase("OpenRouter's figure for this key grew by US${amount}", amount=format_usd(reading.grown_nusd))
     booked = f"US${format_usd(reading.ours_nusd)}"
     around = (
-        f", and up to US${format_usd(reading.unsure_nusd)} for calls around the readings or without a reported cost"
+        Phrase(
+            ", and up to US${amount} for calls around the readings or without a reported cost",
+            amount=format_usd(reading.unsure_nusd),
+        )
         if reading.unsure_nusd else ""
     )
     match reading.verdict:
         case Verdict.STARTED:
             return _STARTED[reading.start or Start.FIRST]
         case Verdict.AGREES:
-            return f"{grew}; Ownkey booked {booked}{around}. They agree."
+            return Phrase(
+                "{grew}; Ownkey booked {booked}{around}. They agree.", grew=grew, booked=booked, around=around,
+            )
         case Verdict.ELSEWHERE:
-            return (
-                f"{grew}; Ownkey booked {booked}{around}. At least US${format_usd(reading.off_nusd)} was used outside "
-                "Ownkey, which no cap here counts."
+            return Phrase(
+                "{grew}; Ownkey booked {booked}{around}. At least US${amount} was used outside Ownkey, which no "
+                "cap here counts.", grew=grew, booked=booked, around=around, amount=format_usd(reading.off_nusd),
             )
         case Verdict.DRIFT:
-            return (
-                f"{grew}; Ownkey booked {booked} of costs that OpenRouter reported. US${format_usd(reading.off_nusd)} "
-                "of what is booked are not in OpenRouter's figure. Nothing was changed."
+            return Phrase(
+                "{grew}; Ownkey booked {booked} of costs that OpenRouter reported. US${amount} of what is booked "
+                "are not in OpenRouter's figure. Nothing was changed.", grew=grew, booked=booked,
+                amount=format_usd(reading.off_nusd),
             )
 
 
 _STARTED = {
-    Start.FIRST: "The first reading of this key: the next one is compared with it.",
-    Start.REPLACED: "The first reading since the key was replaced: the next one is compared with it.",
+    Start.FIRST: Phrase("The first reading of this key: the next one is compared with it."),
+    Start.REPLACED: Phrase("The first reading since the key was replaced: the next one is compared with it."),
     Start.SHRANK: (
-        "OpenRouter's figure for this key went back, so a new series begins: the next reading is compared with this "
-        "one."
+        Phrase(
+            "OpenRouter's figure for this key went back, so a new series begins: the next reading is compared with "
+            "this one."
+        )
     ),
     Start.CLOCK: (
-        "The machine's clock was set back, so a new series begins: the next reading is compared with this one."
+        Phrase(
+            "The machine's clock was set back, so a new series begins: the next reading is compared with this one."
+        )
     ),
 }

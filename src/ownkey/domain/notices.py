@@ -6,18 +6,24 @@ prompt or a provider's answer: an event carries the fields named in `RULES` and 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, assert_never
 
+from ownkey.domain.days import tell_date, tell_month_of
 from ownkey.domain.money import format_usd
+from ownkey.domain.phrases import Phrase, retell, together
 from ownkey.domain.receipts import provider_name
 from ownkey.domain.workspace import Role
 
 Payload = Mapping[str, Any]
 
 NAME_LIMIT = 80
+HEADLINE_LIMIT = 400
+
+CALL, CALL_HEADLINE = "call", "call_headline"
+"""Fields of a payload: the call that set the notice off, and its headline once that is known."""
 
 
 class Kind(StrEnum):
@@ -80,7 +86,9 @@ class Rule:
     fields: tuple[str, ...]
 
 
-_CAP_FIELDS = ("period", "cap_version", "threshold", "cap_nusd", "spent_nusd", "held_nusd", "reason", "resets_at", "at")
+_CAP_FIELDS = (
+    "period", "cap_version", "threshold", "cap_nusd", "spent_nusd", "held_nusd", "reason", "resets_at", "call", "at",
+)
 _KEY_FIELDS = ("provider", "hint", "label", "cause", "since", "at")
 _CHANGE_FIELDS = ("changes", "by", "payer_before", "payer_after", "at")
 _ADDON_FIELDS = ("plan", "entitlement_before", "entitlement", "until", "payer_after", "at")
@@ -91,86 +99,107 @@ _ON_CHANGE = "change"
 
 RULES: Mapping[Kind, Rule] = {
     Kind.SPEND_THRESHOLD: Rule(
-        _SPEND, "spend.threshold", "cap", "Change the spend cap", "spend passes the alert threshold of the cap",
+        _SPEND, "spend.threshold", "cap", Phrase("Change the spend cap"), "spend passes the alert threshold of the cap",
         "period, cap version and threshold", _CAP_FIELDS),
     Kind.AI_PAUSED: Rule(
-        _SPEND, "ai.paused", "cap", "Raise the spend cap", "the cap is reached, or no call fits under it any more",
+        _SPEND, "ai.paused", "cap", Phrase("Raise the spend cap"),
+        "the cap is reached, or no call fits under it any more",
         "period and cap version", _CAP_FIELDS),
     Kind.AI_RESUMED: Rule(
-        _SPEND, "ai.resumed", "cap", "Look at the spend cap", "a paused workspace goes on: new cap, new month, or a "
+        _SPEND, "ai.resumed", "cap", Phrase("Look at the spend cap"),
+        "a paused workspace goes on: new cap, new month, or a "
         "correction", "period and cap version", ("period", "cap_version", "cap_nusd", "spent_nusd", "cause", "at")),
     Kind.OVERAGE: Rule(
-        _SPEND, "spend.overage", "cap", "Look at the spend", "a provider billed more for an attempt than it was held "
+        _SPEND, "spend.overage", "cap", Phrase("Look at the spend"),
+        "a provider billed more for an attempt than it was held "
         "to", "attempt", ("call", "hold", "bound_nusd", "cost_nusd", "at")),
     Kind.CREDENTIAL_UNHEALTHY: Rule(
-        _KEYS, "credential.unhealthy", "credential:{provider}", "Check the key", "a provider refuses the key, its "
+        _KEYS, "credential.unhealthy", "credential:{provider}", Phrase("Check the key"),
+        "a provider refuses the key, its "
         "account is out of funds, or it cannot be decrypted", "incident", _KEY_FIELDS),
     Kind.CREDENTIAL_RECOVERED: Rule(
-        _KEYS, "credential.recovered", "credential:{provider}", "Look at the key", "the key works again",
+        _KEYS, "credential.recovered", "credential:{provider}", Phrase("Look at the key"), "the key works again",
         "incident", _KEY_FIELDS),
     Kind.CREDITS_STEP_IN: Rule(
-        _SAFE, "payer.credits_step_in", "credential:{provider}", "Fix the key", "credits pay for a call because the "
-        "workspace's own key fails", "incident", (*_KEY_FIELDS, "limit_credits")),
+        _SAFE, "payer.credits_step_in", "credential:{provider}", Phrase("Fix the key"),
+        "credits pay for a call because the "
+        "workspace's own key fails", "incident", (*_KEY_FIELDS, "limit_credits", "call")),
     Kind.PAYER_CHANGED: Rule(
-        _SAFE, "payer.changed", "credential:openrouter", "Look at the AI keys", "a key or switch was changed, and "
+        _SAFE, "payer.changed", "credential:openrouter", Phrase("Look at the AI keys"),
+        "a key or switch was changed, and "
         "calls have another payer from now on", _ON_CHANGE, _CHANGE_FIELDS),
     Kind.SETTINGS_CHANGED: Rule(
-        _SAFE, "settings.changed", "credential:{provider}", "Look at the AI keys", "a key or switch was changed, and "
+        _SAFE, "settings.changed", "credential:{provider}", Phrase("Look at the AI keys"),
+        "a key or switch was changed, and "
         "the payer stays", _ON_CHANGE, _CHANGE_FIELDS),
     Kind.ADDON_ACTIVE: Rule(
-        _PAY, "addon.active", "addon", "Look at the add-on", "the add-on is paid, or was granted", _ON_CHANGE,
+        _PAY, "addon.active", "addon", Phrase("Look at the add-on"), "the add-on is paid, or was granted", _ON_CHANGE,
         _ADDON_FIELDS),
     Kind.ADDON_INCLUDED: Rule(
-        _PAY, "addon.included", "addon", "Look at the plan", "the plan now includes calls with an own key",
+        _PAY, "addon.included", "addon", Phrase("Look at the plan"), "the plan now includes calls with an own key",
         _ON_CHANGE, _ADDON_FIELDS),
     Kind.ADDON_CANCELLED: Rule(
-        _PAY, "addon.cancelled", "addon", "Keep the add-on", "the add-on was cancelled and works to the end of its "
+        _PAY, "addon.cancelled", "addon", Phrase("Keep the add-on"),
+        "the add-on was cancelled and works to the end of its "
         "period", _ON_CHANGE, _ADDON_FIELDS),
     Kind.ADDON_PAYMENT_FAILED: Rule(
-        _PAY, "addon.payment_failed", "addon", "Pay the add-on", "a payment for the add-on failed; days of grace "
+        _PAY, "addon.payment_failed", "addon", Phrase("Pay the add-on"),
+        "a payment for the add-on failed; days of grace "
         "begin", _ON_CHANGE, _ADDON_FIELDS),
     Kind.ADDON_GRACE: Rule(
-        _PAY, "addon.grace", "addon", "Subscribe to the add-on", "a plan that includes own keys was left; days of "
+        _PAY, "addon.grace", "addon", Phrase("Subscribe to the add-on"),
+        "a plan that includes own keys was left; days of "
         "grace begin", _ON_CHANGE, _ADDON_FIELDS),
     Kind.ADDON_GRACE_ENDING: Rule(
-        _PAY, "addon.grace_ending", "addon", "Pay the add-on", "24 hours before the end of grace", "end of grace",
+        _PAY, "addon.grace_ending", "addon", Phrase("Pay the add-on"), "24 hours before the end of grace",
+        "end of grace",
         _ADDON_FIELDS),
     Kind.ADDON_INACTIVE: Rule(
-        _PAY, "addon.inactive", "addon", "Renew the add-on", "grace is over without a payment", _ON_CHANGE,
+        _PAY, "addon.inactive", "addon", Phrase("Renew the add-on"), "grace is over without a payment", _ON_CHANGE,
         _ADDON_FIELDS),
     Kind.ADDON_ENDED: Rule(
-        _PAY, "addon.ended", "addon", "Subscribe to the add-on", "the cancelled add-on, or the grace after a change "
+        _PAY, "addon.ended", "addon", Phrase("Subscribe to the add-on"),
+        "the cancelled add-on, or the grace after a change "
         "of plan, has ended", _ON_CHANGE, _ADDON_FIELDS),
     Kind.BALANCE_LOW: Rule(
-        _PAY, "balance.low", "credits", "Add credits", "the balance falls below the minimum that calls with an own "
+        _PAY, "balance.low", "credits", Phrase("Add credits"),
+        "the balance falls below the minimum that calls with an own "
         "key need", "crossing", _BALANCE_FIELDS),
     Kind.BALANCE_RESTORED: Rule(
-        _PAY, "balance.restored", "credits", "Look at the credits", "the balance is back at the minimum",
+        _PAY, "balance.restored", "credits", Phrase("Look at the credits"), "the balance is back at the minimum",
         "crossing", _BALANCE_FIELDS),
     Kind.TOPUP_RECEIVED: Rule(
-        _PAY, "payment.topup", "credits", "Look at the credits", "credits that were bought have arrived", "payment",
+        _PAY, "payment.topup", "credits", Phrase("Look at the credits"), "credits that were bought have arrived",
+        "payment",
         _MONEY_FIELDS),
     Kind.REFUND_BOOKED: Rule(
-        _PAY, "payment.refund", "credits", "Look at the credits", "a payment was refunded, and its credits are taken "
+        _PAY, "payment.refund", "credits", Phrase("Look at the credits"),
+        "a payment was refunded, and its credits are taken "
         "back", "refund", _MONEY_FIELDS),
     Kind.DISPUTE_OPENED: Rule(
-        _PAY, "payment.dispute_opened", "credits", "Look at the credits", "a payment is disputed, and its credits are "
+        _PAY, "payment.dispute_opened", "credits", Phrase("Look at the credits"),
+        "a payment is disputed, and its credits are "
         "frozen", "dispute", _MONEY_FIELDS),
     Kind.DISPUTE_WON: Rule(
-        _PAY, "payment.dispute_won", "credits", "Look at the credits", "a dispute ended in favour of the payment",
+        _PAY, "payment.dispute_won", "credits", Phrase("Look at the credits"),
+        "a dispute ended in favour of the payment",
         "dispute", _MONEY_FIELDS),
     Kind.DISPUTE_LOST: Rule(
-        _PAY, "payment.dispute_lost", "credits", "Add credits", "a dispute ended against the payment", "dispute",
+        _PAY, "payment.dispute_lost", "credits", Phrase("Add credits"), "a dispute ended against the payment",
+        "dispute",
         _MONEY_FIELDS),
     Kind.PAYMENT_QUARANTINED: Rule(
-        _PAY, "payment.quarantined", "addon", "Look at the plan", "a payment does not fit what was ordered, and "
+        _PAY, "payment.quarantined", "addon", Phrase("Look at the plan"),
+        "a payment does not fit what was ordered, and "
         "grants nothing until an operator has looked", "payment", ("object", "at")),
     Kind.BOOKS_DIFFER: Rule(
-        _SPEND, "books.differ", "cap", "Look at the spend", "costs are booked on an OpenRouter key that its own figure "
+        _SPEND, "books.differ", "cap", Phrase("Look at the spend"),
+        "costs are booked on an OpenRouter key that its own figure "
         "does not hold; an event only, operators look into it", "reading",
         ("provider", "reading", "since", "grown_nusd", "ours_nusd", "missing_nusd", "at")),
     Kind.EXPORT_READY: Rule(
-        _SAFE, "export.ready", "export:{work}", "Open the export", "an export or a replay that a member asked for has "
+        _SAFE, "export.ready", "export:{work}", Phrase("Open the export"),
+        "an export or a replay that a member asked for has "
         "ended; only that member is told", "piece of work", ("work", "what", "state", "rows", "until", "at")),
 }
 
@@ -210,7 +239,8 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Notice:
     """One notice in words. `facts` are label and value; `mute` is "" where it cannot be muted; `where` names the
-    workspace and the product."""
+    workspace and the product; `call` is the headline of the call that set it off, `call_url` its receipt ("" for
+    none)."""
 
     kind: Kind
     subject: str
@@ -222,6 +252,22 @@ class Notice:
     why: str
     mute: str
     where: str = ""
+    call: str = ""
+    call_url: str = ""
+    asks: str = ""
+    caused_by: str = Phrase("The call that set this off:")
+    opens_receipt: str = Phrase("Open its receipt")
+
+    def in_words(self, own: Mapping[str, str]) -> "Notice":
+        """The same in a host's own words, as plain text."""
+        texts: dict[str, Any] = {
+            field.name: retell(value, own) for field in fields(self)
+            if isinstance(value := getattr(self, field.name), str) and field.name != "kind"
+        }
+        # A header is one line, and a host's text may have several.
+        texts["subject"] = clean(texts["subject"], HEADLINE_LIMIT)
+        facts = tuple((retell(label, own), retell(value, own)) for label, value in self.facts)
+        return replace(self, facts=facts, **texts)
 
 
 def write_notice(kind: Kind, payload: Payload, place: Place) -> Notice:
@@ -230,7 +276,7 @@ def write_notice(kind: Kind, payload: Payload, place: Place) -> Notice:
     told = headline(kind, payload, place)
     return Notice(
         kind=kind,
-        subject=f"{clean(place.workspace)}: {told.subject}",
+        subject=Phrase("{workspace}: {subject}", workspace=clean(place.workspace), subject=told.subject),
         headline=told.sentence,
         facts=_facts(payload),
         calls_now=told.calls_now,
@@ -239,6 +285,9 @@ def write_notice(kind: Kind, payload: Payload, place: Place) -> Notice:
         why=_why(kind, place),
         mute=_mute(rule.topic),
         where=f"{clean(place.workspace)} · {clean(place.product)}",
+        asks=Phrase("What happens now:") if kind is Kind.EXPORT_READY else Phrase("What calls do now:"),
+        call=clean(payload.get(CALL_HEADLINE) or "", HEADLINE_LIMIT),
+        call_url=place.url(f"receipt:{payload[CALL]}") if payload.get(CALL) else "",
     )
 
 
@@ -249,8 +298,11 @@ def _flow(rule: Rule, payload: Payload) -> str:
 
 def _why(kind: Kind, place: Place) -> str:
     if kind is Kind.EXPORT_READY:
-        return f"You get this because you asked for it in {clean(place.product)}."
-    return f"You get this because you are an owner or admin of {clean(place.workspace)} in {clean(place.product)}."
+        return Phrase("You get this because you asked for it in {product}.", product=clean(place.product))
+    return Phrase(
+        "You get this because you are an owner or admin of {workspace} in {product}.",
+        workspace=clean(place.workspace), product=clean(place.product),
+    )
 
 
 def event_of(kind: Kind, payload: Payload, place: Place) -> tuple[str, dict[str, Any]]:
@@ -263,10 +315,10 @@ def event_of(kind: Kind, payload: Payload, place: Place) -> tuple[str, dict[str,
     return rule.event, data | {"headline": headline(kind, payload, place).sentence}
 
 
-def clean(text: object) -> str:
+def clean(text: object, limit: int = NAME_LIMIT) -> str:
     """A foreign text that may stand in a header or a sentence: one line, printable, of bounded length."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return line if len(line) <= NAME_LIMIT else line[: NAME_LIMIT - 1] + "…"
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def usd(amount_nusd: object) -> str:
@@ -279,7 +331,7 @@ def moment(text: object) -> str:
     if not text:
         return ""
     at = datetime.fromisoformat(str(text).replace("Z", "+00:00")).astimezone(UTC)
-    return f"{at.day} {at:%b %Y %H:%M} UTC"
+    return Phrase("{date} {time} UTC", date=tell_date(at.day, at.month, at.year), time=f"{at:%H:%M}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,69 +373,92 @@ def headline(kind: Kind, payload: Payload, place: Place) -> Told:
 def _told_of_spend(kind: Kind, p: Payload) -> Told:
     if kind is Kind.OVERAGE:
         return Told(
-            "an AI call cost more than it was held to",
-            f"A provider billed {usd(p['cost_nusd'])} for an attempt that was held to {usd(p['bound_nusd'])}.",
-            "Calls go on. The whole cost counts towards the spend cap, and the model counts as unpriced until its "
-            "price is right.",
+            Phrase("an AI call cost more than it was held to"),
+            Phrase(
+                "A provider billed {cost} for an attempt that was held to {bound}.", cost=usd(p["cost_nusd"]),
+                bound=usd(p["bound_nusd"]),
+            ),
+            Phrase(
+                "Calls go on. The whole cost counts towards the spend cap, and the model counts as unpriced until "
+                "its price is right."
+            ),
         )
     if kind is Kind.BOOKS_DIFFER:
         return Told(
-            "our books and OpenRouter's differ",
-            f"{usd(p['missing_nusd'])} of the costs booked on the OpenRouter key are not in OpenRouter's own figure "
-            "for it.",
-            "Calls go on and nothing was changed. An operator looks into it.",
+            Phrase("our books and OpenRouter's differ"),
+            Phrase(
+                "{amount} of the costs booked on the OpenRouter key are not in OpenRouter's own figure for it.",
+                amount=usd(p["missing_nusd"]),
+            ),
+            Phrase("Calls go on and nothing was changed. An operator looks into it."),
         )
     if kind is Kind.SPEND_THRESHOLD:
         return Told(
-            f"AI spend at {p['threshold']}% of {usd(p['cap_nusd']).removesuffix('.00')}",
-            f"AI spend has passed {p['threshold']}% of this month's cap: {usd(p['spent_nusd'])} of "
-            f"{usd(p['cap_nusd'])}.",
-            "AI works. It pauses when the cap is reached.",
+            Phrase(
+                "AI spend at {threshold}% of {cap}", threshold=p["threshold"],
+                cap=usd(p["cap_nusd"]).removesuffix(".00"),
+            ),
+            Phrase(
+                "AI spend has passed {threshold}% of this month's cap: {spent} of {cap}.",
+                threshold=p["threshold"], spent=usd(p["spent_nusd"]), cap=usd(p["cap_nusd"]),
+            ),
+            Phrase("AI works. It pauses when the cap is reached."),
         )
     if kind is Kind.AI_PAUSED and int(str(p["cap_nusd"])) == 0:
         return Told(
-            "AI is off, the spend cap is US$0",
-            "AI is off: this month's spend cap was set to US$0, which allows no calls.",
-            "AI calls are refused until the cap is raised or removed. Everything else goes on.",
+            Phrase("AI is off, the spend cap is US$0"),
+            Phrase("AI is off: this month's spend cap was set to US$0, which allows no calls."),
+            Phrase("AI calls are refused until the cap is raised or removed. Everything else goes on."),
         )
     if kind is Kind.AI_PAUSED:
-        sentence = f"AI is paused: this month's spend cap of {usd(p['cap_nusd'])} is reached."
+        sentence = Phrase("AI is paused: this month's spend cap of {cap} is reached.", cap=usd(p["cap_nusd"]))
         if p.get("reason") == "no_room":
-            sentence = (
-                f"AI is paused: what is left under this month's spend cap of {usd(p['cap_nusd'])} is too little "
-                "for another call."
+            sentence = Phrase(
+                "AI is paused: what is left under this month's spend cap of {cap} is too little for another "
+                "call.", cap=usd(p["cap_nusd"]),
             )
         return Told(
-            "AI paused, spend cap reached", sentence,
-            f"AI calls are refused until the cap is raised or the month ends, {moment(p['resets_at'])}. "
-            "Everything else goes on.",
+            Phrase("AI paused, spend cap reached"), sentence,
+            Phrase(
+                "AI calls are refused until the cap is raised or the month ends, {at}. Everything else goes on.",
+                at=moment(p["resets_at"]),
+            ),
         )
     why = {
-        "cap_changed": "the spend cap was changed", "new_period": "a new month has begun",
-        "corrected": "a cost was corrected downwards",
+        "cap_changed": Phrase("the spend cap was changed"), "new_period": Phrase("a new month has begun"),
+        "corrected": Phrase("a cost was corrected downwards"),
     }[p["cause"]]
-    return Told("AI resumed", f"AI works again: {why}.", "AI calls are answered.")
+    return Told(Phrase("AI resumed"), Phrase("AI works again: {why}.", why=why), Phrase("AI calls are answered."))
 
 
 def _told_of_key(kind: Kind, p: Payload, place: Place) -> Told:
     provider = provider_name(p["provider"])
-    key = f"{provider} key ({clean(p['hint'])})" if p.get("hint") else f"{provider} key"
+    key = Phrase("{provider} key", provider=provider)
+    if p.get("hint"):
+        key = Phrase("{provider} key ({hint})", provider=provider, hint=clean(p["hint"]))
     if kind is Kind.CREDENTIAL_RECOVERED:
-        return Told(f"your {provider} key works again", f"Your {key} works again.", "It is used again.")
+        return Told(
+            Phrase("your {provider} key works again", provider=provider), Phrase("Your {key} works again.", key=key),
+            Phrase("It is used again.")
+        )
     if kind is Kind.CREDITS_STEP_IN:
         limit = p.get("limit_credits")
-        most = "" if limit is None else f", up to {limit} credits this month"
+        most = "" if limit is None else Phrase(", up to {limit} credits this month", limit=limit)
         return Told(
-            "AI calls now use credits",
-            f"Your {key} fails, and credits pay because \"Use credits if my key fails\" is on.",
-            f"Credits pay for AI calls until the key works again{most}.",
+            Phrase("AI calls now use credits"),
+            Phrase(
+                'Your {key} fails, and credits pay because "Use credits if my key fails" is on.', key=key,
+            ),
+            Phrase("Credits pay for AI calls until the key works again{most}.", most=most),
         )
     cause = {
-        "rejected": f"{provider} refuses it", "no_funds": f"its {provider} account is out of funds or at its limit",
-        "undecryptable": "it is stored, but we cannot open it: the fault is ours, and operators know",
-    }.get(str(p.get("cause")), "it was refused")
+        "rejected": Phrase("{provider} refuses it", provider=provider),
+        "no_funds": Phrase("its {provider} account is out of funds or at its limit", provider=provider),
+        "undecryptable": Phrase("it is stored, but we cannot open it: the fault is ours, and operators know"),
+    }.get(str(p.get("cause")), Phrase("it was refused"))
     return Told(
-        f"your {provider} key stopped working", f"Your {key} stopped working: {cause}.",
+        Phrase("your {provider} key stopped working", provider=provider),
+        Phrase("Your {key} stopped working: {cause}.", key=key, cause=cause),
         _calls_without(p, place),
     )
 
@@ -392,63 +467,72 @@ def _calls_without(p: Payload, place: Place) -> str:
     """What calls do while a key fails."""
     if p["provider"] != "openrouter":
         if p.get("on_direct_auth_failure") == "fail":
-            return "Calls to this provider's models fail until the key works, because the workspace chose so."
-        return "Your OpenRouter key answers instead, where it is connected."
+            return Phrase(
+                "Calls to this provider's models fail until the key works, because the workspace chose so."
+            )
+        return Phrase("Your OpenRouter key answers instead, where it is connected.")
     if "always" not in p:
-        return "AI calls that need this key fail until it works again."
+        return Phrase("AI calls that need this key fail until it works again.")
     if p["always"]:
-        return "AI calls fail: Always use this key is on. Credits are not touched."
+        return Phrase("AI calls fail: Always use this key is on. Credits are not touched.")
     if place.with_credits and p.get("credits_if_key_fails"):
-        return "Credits pay meanwhile, within the workspace's limit."
-    return "AI calls that need this key fail until it works again" + (
-        "; credits are not used." if place.with_credits else ".")
+        return Phrase("Credits pay meanwhile, within the workspace's limit.")
+    if place.with_credits:
+        return Phrase("AI calls that need this key fail until it works again; credits are not used.")
+    return Phrase("AI calls that need this key fail until it works again.")
 
 
 def _told_of_change(kind: Kind, p: Payload, place: Place) -> Told:
-    changes = "; ".join(_change(change) for change in p["changes"])
+    changes = together(*(_change(change) for change in p["changes"]), between="; ")
     after = _payer_here(p["payer_after"], place)
-    sentence = f"AI settings were changed: {changes}."
+    sentence = Phrase("AI settings were changed: {changes}.", changes=changes)
     if kind is Kind.SETTINGS_CHANGED:
-        return Told("AI key settings changed", sentence, _PAYS[after])
+        return Told(Phrase("AI key settings changed"), sentence, _PAYS[after])
     subject = {
-        "your_key": "AI calls now use your key", "credits": "AI calls now use credits",
-        "nobody": "AI is off, nobody can pay",
+        "your_key": Phrase("AI calls now use your key"), "credits": Phrase("AI calls now use credits"),
+        "nobody": Phrase("AI is off, nobody can pay"),
     }[after]
-    return Told(f"AI key settings changed: {subject}", sentence, _PAYS[after])
+    return Told(Phrase("AI key settings changed: {subject}", subject=subject), sentence, _PAYS[after])
 
 
 _PAYS = {
-    "your_key": "The workspace's own OpenRouter key pays for AI calls.",
-    "credits": "Credits pay for AI calls.",
-    "nobody": "AI calls are refused: nobody can pay for them.",
+    "your_key": Phrase("The workspace's own OpenRouter key pays for AI calls."),
+    "credits": Phrase("Credits pay for AI calls."),
+    "nobody": Phrase("AI calls are refused: nobody can pay for them."),
 }
 _SWITCHES = {
-    "always_use_key": "Always use this key", "credits_if_key_fails": "Use credits if my key fails",
-    "credits_if_key_fails_limit": "the monthly limit of Use credits if my key fails",
-    "on_direct_auth_failure": "If a direct key is rejected",
+    "always_use_key": Phrase("Always use this key"), "credits_if_key_fails": Phrase("Use credits if my key fails"),
+    "credits_if_key_fails_limit": Phrase("the monthly limit of Use credits if my key fails"),
+    "on_direct_auth_failure": Phrase("If a direct key is rejected"),
 }
 _KEY_CHANGES = {
-    ("missing", "enabled"): "was connected", ("enabled", "missing"): "was disconnected and destroyed",
-    ("disabled", "missing"): "was disconnected and destroyed",
-    ("undecryptable", "missing"): "was disconnected and destroyed",
-    ("enabled", "disabled"): "was disabled", ("disabled", "enabled"): "was enabled",
+    ("missing", "enabled"): Phrase("was connected"), ("enabled", "missing"): Phrase("was disconnected and destroyed"),
+    ("disabled", "missing"): Phrase("was disconnected and destroyed"),
+    ("undecryptable", "missing"): Phrase("was disconnected and destroyed"),
+    ("enabled", "disabled"): Phrase("was disabled"), ("disabled", "enabled"): Phrase("was enabled"),
 }
 
 
 def _change(change: Mapping[str, Any]) -> str:
     what, before, after = change["what"], change.get("before"), change.get("after")
     if what == "credential":
-        key = f"the {provider_name(change['provider'])} key ({clean(change['hint'])})"
-        return f"{key} {_KEY_CHANGES.get((str(before), str(after)), 'was replaced')}"
-    return f"{_SWITCHES.get(what, clean(what))} is now {_value(after)} (was {_value(before)})"
+        return Phrase(
+            "the {provider} key ({hint}) {change}", provider=provider_name(change["provider"]),
+            hint=clean(change["hint"]),
+            change=_KEY_CHANGES.get((str(before), str(after)), Phrase("was replaced")),
+        )
+    return Phrase(
+        "{setting} is now {after} (was {before})", setting=_SWITCHES.get(what, clean(what)), after=_value(after),
+        before=_value(before),
+    )
 
 
 def _value(value: object) -> str:
     if isinstance(value, bool):
-        return "on" if value else "off"
+        return Phrase("on") if value else Phrase("off")
     if value is None:
-        return "no limit"
-    return {"fallback": "use my OpenRouter key", "fail": "fail the call"}.get(str(value), clean(value))
+        return Phrase("no limit")
+    return {"fallback": Phrase("use my OpenRouter key"), "fail": Phrase("fail the call")}.get(str(value), clean(value))
 
 
 def _payer_here(payer: str, place: Place) -> str:
@@ -457,33 +541,43 @@ def _payer_here(payer: str, place: Place) -> str:
 
 def _told_of_addon(kind: Kind, p: Payload, place: Place) -> Told:
     until = moment(p.get("until"))
-    till = f" until {until}" if until else ""
-    paid_till = till or " to the end of the paid month"
-    stops = f"at {until}" if until else "soon"
     after = _PAYS[_payer_here(p.get("payer_after", "credits"), place)]
-    works = f"Your key goes on working{till}."
+    works, paid = Phrase("Your key goes on working."), Phrase("It works to the end of the paid month.")
+    stops = Phrase("Calls with your own OpenRouter key stop soon unless the add-on is paid.")
+    if until:
+        works = Phrase("Your key goes on working until {until}.", until=until)
+        paid = Phrase("It works until {until}.", until=until)
+        stops = Phrase("Calls with your own OpenRouter key stop at {until} unless the add-on is paid.", until=until)
     table: Mapping[Kind, tuple[str, str, str]] = {
-        Kind.ADDON_ACTIVE: ("the OpenRouter add-on is active", "The OpenRouter add-on is active.", after),
+        Kind.ADDON_ACTIVE: (
+            Phrase("the OpenRouter add-on is active"), Phrase("The OpenRouter add-on is active."), after
+        ),
         Kind.ADDON_INCLUDED: (
-            "your plan includes OpenRouter", "The workspace's plan now includes calls with an own OpenRouter key.",
+            Phrase("your plan includes OpenRouter"),
+            Phrase("The workspace's plan now includes calls with an own OpenRouter key."),
             after),
         Kind.ADDON_CANCELLED: (
-            "the OpenRouter add-on was cancelled",
-            f"The OpenRouter add-on was cancelled. It works{paid_till}.", works),
+            Phrase("the OpenRouter add-on was cancelled"),
+            together(Phrase("The OpenRouter add-on was cancelled."), paid), works),
         Kind.ADDON_PAYMENT_FAILED: (
-            "payment for the OpenRouter add-on failed", "A payment for the OpenRouter add-on failed.", works),
+            Phrase("payment for the OpenRouter add-on failed"), Phrase("A payment for the OpenRouter add-on failed."),
+            works),
         Kind.ADDON_GRACE: (
-            "your plan no longer includes OpenRouter", "The workspace's plan no longer includes calls with an own "
-            "OpenRouter key.", works),
+            Phrase("your plan no longer includes OpenRouter"),
+            Phrase("The workspace's plan no longer includes calls with an own OpenRouter key."), works),
         Kind.ADDON_GRACE_ENDING: (
-            "your OpenRouter key stops soon",
-            f"Calls with your own OpenRouter key stop {stops} unless the add-on is paid.", works),
+            Phrase("your OpenRouter key stops soon"),
+            stops, works),
         Kind.ADDON_INACTIVE: (
-            "the OpenRouter add-on is inactive", "The OpenRouter add-on is inactive because it was not paid. The key "
-            "is kept, not used, and works again when it is paid.", after),
+            Phrase("the OpenRouter add-on is inactive"), Phrase(
+                "The OpenRouter add-on is inactive because it was not paid. The key is kept, not used, and works "
+                "again when it is paid."
+            ), after),
         Kind.ADDON_ENDED: (
-            "the OpenRouter add-on has ended", "The workspace is no longer entitled to calls with an own OpenRouter "
-            "key. The key is kept and not used.", after),
+            Phrase("the OpenRouter add-on has ended"), Phrase(
+                "The workspace is no longer entitled to calls with an own OpenRouter key. The key is kept and not "
+                "used."
+            ), after),
     }
     return Told(*table[kind])
 
@@ -492,57 +586,86 @@ def _told_of_balance(kind: Kind, p: Payload) -> Told:
     balance, minimum = p["balance_credits"], p["minimum_credits"]
     if kind is Kind.BALANCE_LOW:
         return Told(
-            f"AI calls stopped, credits below {minimum}",
-            f"The credit balance is {balance}; calls with your own key need at least {minimum} on this plan.",
-            "AI calls with your key are refused until credits are added. None of them is used by those calls.",
+            Phrase("AI calls stopped, credits below {minimum}", minimum=minimum),
+            Phrase(
+                "The credit balance is {balance}; calls with your own key need at least {minimum} on this plan.",
+                balance=balance, minimum=minimum,
+            ),
+            Phrase(
+                "AI calls with your key are refused until credits are added. None of them is used by those calls."
+            ),
         )
     if not minimum:
         return Told(
-            "AI calls work again, no minimum balance", "Calls with your own key need no minimum balance any more.",
-            "AI calls with your key are answered.",
+            Phrase("AI calls work again, no minimum balance"),
+            Phrase("Calls with your own key need no minimum balance any more."),
+            Phrase("AI calls with your key are answered."),
         )
     return Told(
-        "AI calls work again, enough credits",
-        f"The credit balance is {balance}, at least the {minimum} that calls with your own key need.",
-        "AI calls with your key are answered.",
+        Phrase("AI calls work again, enough credits"),
+        Phrase(
+            "The credit balance is {balance}, at least the {minimum} that calls with your own key need.",
+            balance=balance, minimum=minimum,
+        ),
+        Phrase("AI calls with your key are answered."),
     )
 
 
 def _told_of_payment(kind: Kind, p: Payload) -> Told:
     if kind is Kind.PAYMENT_QUARANTINED:
         return Told(
-            "a payment is being checked",
-            "A payment arrived that does not fit what was ordered. Nothing was granted for it yet.",
-            "Nothing has changed for AI calls. An operator looks into it.",
+            Phrase("a payment is being checked"),
+            Phrase("A payment arrived that does not fit what was ordered. Nothing was granted for it yet."),
+            Phrase("Nothing has changed for AI calls. An operator looks into it."),
         )
     amount, credits = _amount(p), p["credits"]
     table: Mapping[Kind, tuple[str, str, str]] = {
         Kind.TOPUP_RECEIVED: (
-            "credits have arrived", f"{credits} credits were bought for {amount}.", "The credits can be used at once."),
+            Phrase("credits have arrived"),
+            Phrase("{credits} credits were bought for {amount}.", credits=credits, amount=amount),
+            Phrase("The credits can be used at once.")),
         Kind.REFUND_BOOKED: (
-            "a payment was refunded", f"{amount} were refunded, and {credits} credits are taken back.",
-            "Calls that credits pay for go on while the balance suffices."),
+            Phrase("a payment was refunded"), Phrase(
+                "{amount} were refunded, and {credits} credits are taken back.", amount=amount, credits=credits,
+            ),
+            Phrase("Calls that credits pay for go on while the balance suffices.")),
         Kind.DISPUTE_OPENED: (
-            "a payment is disputed", f"A payment of {amount} is disputed. {credits} credits are frozen until it is "
-            "decided.", "Calls that credits pay for go on while the rest of the balance suffices."),
+            Phrase("a payment is disputed"), Phrase(
+                "A payment of {amount} is disputed. {credits} credits are frozen until it is decided.", amount=amount,
+                credits=credits,
+            ), Phrase("Calls that credits pay for go on while the rest of the balance suffices.")),
         Kind.DISPUTE_WON: (
-            "a dispute has ended", f"The dispute over {amount} is decided for the payment: {credits} credits are back.",
-            "The credits can be used again."),
+            Phrase("a dispute has ended"), Phrase(
+                "The dispute over {amount} is decided for the payment: {credits} credits are back.", amount=amount,
+                credits=credits,
+            ),
+            Phrase("The credits can be used again.")),
         Kind.DISPUTE_LOST: (
-            "a dispute has ended", f"The dispute over {amount} is decided against the payment: {credits} credits are "
-            "gone.", "Calls that credits pay for go on while the balance suffices."),
+            Phrase("a dispute has ended"), Phrase(
+                "The dispute over {amount} is decided against the payment: {credits} credits are gone.",
+                amount=amount, credits=credits,
+            ), Phrase("Calls that credits pay for go on while the balance suffices.")),
     }
     return Told(*table[kind])
 
 
 def _told_of_work(p: Payload) -> Told:
-    what = {"export": "export", "export_all": "export of the workspace", "replay": "replay"}.get(str(p["what"]), "work")
+    what = {
+        "export": Phrase("export"), "export_all": Phrase("export of the workspace"), "replay": Phrase("replay")
+    }.get(str(p["what"]), Phrase("work"))
     if p["state"] != "done":
-        return Told(f"your {what} has failed", f"Your {what} has failed. Nothing was changed.", "Start it again there.")
-    rows = f" It has {int(p['rows']):,} rows." if what != "replay" else ""
+        return Told(
+            Phrase("your {what} has failed", what=what),
+            Phrase("Your {what} has failed. Nothing was changed.", what=what), Phrase("Start it again there.")
+        )
+    rows = "" if p["what"] == "replay" else Phrase("It has {rows} rows.", rows=f"{int(p['rows']):,}")
     until = moment(p.get("until"))
-    kept = f"The file is kept until {until}." if until else "The result is kept for 30 days."
-    return Told(f"your {what} is ready", f"Your {what} is ready.{rows}", kept)
+    kept = Phrase("The result is kept for 30 days.")
+    if until:
+        kept = Phrase("The file is kept until {until}.", until=until)
+    return Told(
+        Phrase("your {what} is ready", what=what), together(Phrase("Your {what} is ready.", what=what), rows), kept
+    )
 
 
 def _amount(p: Payload) -> str:
@@ -555,30 +678,31 @@ def _amount(p: Payload) -> str:
 def _facts(p: Payload) -> tuple[tuple[str, str], ...]:
     found: list[tuple[str, str]] = []
     if p.get("since"):
-        found.append(("Since", moment(p["since"])))
+        found.append((Phrase("Since"), moment(p["since"])))
     elif p.get("at"):
-        found.append(("When", moment(p["at"])))
+        found.append((Phrase("When"), moment(p["at"])))
     if "spent_nusd" in p and p.get("cap_nusd") not in (None, "None"):
-        found.append(("Spent", f"{usd(p['spent_nusd'])} of {usd(p['cap_nusd'])}"))
+        found.append((Phrase("Spent"), Phrase(
+            "{spent} of {cap}", spent=usd(p["spent_nusd"]), cap=usd(p["cap_nusd"])
+        )))
     elif "spent_nusd" in p:
-        found.append(("Spent", f"{usd(p['spent_nusd'])}, no cap"))
+        found.append((Phrase("Spent"), Phrase("{spent}, no cap", spent=usd(p["spent_nusd"]))))
     if p.get("period"):
-        found.append(("Month", _month(str(p["period"]))))
+        found.append((Phrase("Month"), _month(str(p["period"]))))
     if p.get("resets_at") and str(p.get("cap_nusd")) != "0":
-        found.append(("Resets", moment(p["resets_at"])))
+        found.append((Phrase("Resets"), moment(p["resets_at"])))
     if p.get("label"):
-        found.append(("Key", clean(p["label"])))
-    if p.get("call"):
-        found.append(("Receipt", clean(p["call"])))
+        found.append((Phrase("Key"), clean(p["label"])))
     if p.get("by"):
-        found.append(("Changed by", clean(p["by"])))
+        found.append((Phrase("Changed by"), clean(p["by"])))
     return tuple(found)
 
 
 def _month(key: str) -> str:
     """"2026-11" → "November 2026"; anything else as it is."""
     try:
-        return f"{datetime.strptime(key, '%Y-%m'):%B %Y}"
+        month = datetime.strptime(key, "%Y-%m")
+        return tell_month_of(month.year, month.month)
     except ValueError:
         return clean(key)
 
@@ -586,8 +710,11 @@ def _month(key: str) -> str:
 def _mute(topic: Topic) -> str:
     if topic not in MUTEABLE:
         return ""
-    name = {Topic.SPEND: "spend", Topic.KEYS: "key health"}[topic]
-    return f"To stop e-mails about {name}, switch them off for your account in the product's AI settings (“{topic}”)."
+    name = {Topic.SPEND: Phrase("spend"), Topic.KEYS: Phrase("key health")}[topic]
+    return Phrase(
+        "To stop e-mails about {name}, switch them off for your account in the product's AI settings (“{topic}”).",
+        name=name, topic=topic,
+    )
 
 
 _AT, _UNTIL = "2026-11-14T09:30:00Z", "2026-11-17T09:30:00Z"
@@ -602,17 +729,29 @@ _PAID = {"amount_cents": "500", "currency": "usd", "credits": "500", "at": _AT}
 
 SAMPLES: Mapping[Kind, Payload] = {
     Kind.SPEND_THRESHOLD: {**_SPENT, "threshold": 80, "spent_nusd": "40120000000", "reason": None},
-    Kind.AI_PAUSED: {**_SPENT, "threshold": 100, "spent_nusd": "50000000000", "reason": "reached"},
+    Kind.AI_PAUSED: {
+        **_SPENT, "threshold": 100, "spent_nusd": "50000000000", "reason": "reached", "call": "call_0193",
+        "call_headline": "Your OpenRouter key (…9f3c) paid US$0.0312. One attempt.",
+    },
     Kind.AI_RESUMED: {
         "period": "2026-12", "cap_version": 3, "cap_nusd": "50000000000", "spent_nusd": "0", "cause": "new_period",
         "at": "2026-12-01T00:00:00Z",
     },
-    Kind.OVERAGE: {"call": "call_0193", "hold": "hold_0193", "bound_nusd": "1200000", "cost_nusd": "1500000"},
+    Kind.OVERAGE: {
+        "call": "call_0193", "call_headline": "Your OpenRouter key (…9f3c) paid US$0.0015. One attempt.",
+        "hold": "hold_0193", "bound_nusd": "1200000", "cost_nusd": "1500000"
+    },
     Kind.CREDENTIAL_UNHEALTHY: {
         **_KEY, "cause": "rejected", "since": "2026-11-14T09:28:00Z", "always": False, "credits_if_key_fails": True,
+        "call": "call_0193",
+        "call_headline": "Nobody answered: your OpenRouter key failed (401, rejected).",
     },
     Kind.CREDENTIAL_RECOVERED: _KEY,
-    Kind.CREDITS_STEP_IN: {**_KEY, "since": "2026-11-14T09:28:00Z", "limit_credits": 500},
+    Kind.CREDITS_STEP_IN: {
+        **_KEY, "since": "2026-11-14T09:28:00Z", "limit_credits": 500,
+        "call": "call_0193", "call_headline": "Your OpenRouter key failed (401, rejected). 3 credits paid because "
+        '"Use credits if my key fails" is on.',
+    },
     Kind.PAYER_CHANGED: {
         "changes": [{"what": "credential", "provider": "openrouter", "hint": "sk-or-…9f3c", "before": "missing",
                      "after": "enabled"}],

@@ -183,6 +183,7 @@ class EndReason(StrEnum):
     MEMBER_REMOVED = "member removed"
     REPLACED = "replaced by another"
     WORKSPACE_DELETED = "workspace deleted"
+    RESTORED = "backup restored"
 
 
 FLOW_PAGES: Mapping[str, Page] = {
@@ -209,8 +210,10 @@ def is_flow(flow: str) -> bool:
 
 
 def landing(session: PortalSession) -> str:
-    """The address that a visit begins at: its flow's place if it has that page, else the first of its pages."""
-    return place_of(session, session.flow) or f"/portal/{first_page(session)}"
+    """The address that a visit begins at: its flow's place or the next best, else the first of its pages."""
+    return (
+        place_of(session, session.flow) or near_place(session, session.flow) or f"/portal/{first_page(session)}"
+    )
 
 
 def place_of(session: PortalSession, flow: str) -> str:
@@ -225,6 +228,31 @@ def place_of(session: PortalSession, flow: str) -> str:
             return "/portal/spend#cap"
         case _:
             return f"/portal/{page}#{name}" if name else f"/portal/{page}"
+
+
+def near_place(session: PortalSession, flow: str) -> str:
+    """The next best address for a flow whose own page this visit has not got: another page that can put it right, or
+    tells how it stands; "" for none."""
+    word = flow.partition(":")[0]
+    if word == "cap" and session.sight(Page.CREDENTIALS) is Sight.MANAGE:
+        return "/portal/credentials#cap"
+    if word == "addon" and session.sight(Page.CREDENTIALS) is not Sight.NONE:
+        return "/portal/credentials#openrouter"
+    if word == "credits" and session.sight(Page.SPEND) in (Sight.MANAGE, Sight.READ):
+        return "/portal/spend#credits"
+    return ""
+
+
+def fix_place(session: PortalSession, flow: str) -> str:
+    """Where this visit gets closest to putting a flow right: its own place, the next best, Why, or the first page; an
+    address that this visit has, whatever the flow."""
+    found = place_of(session, flow) or near_place(session, flow)
+    if found:
+        return found
+    if session.sight(Page.WHY) is Sight.NONE:
+        return f"/portal/{first_page(session)}"
+    word, _, name = flow.partition(":")
+    return f"/portal/why?task={quote(name, safe='')}" if word == "feature" and name else "/portal/why"
 
 
 def first_page(session: PortalSession) -> Page:

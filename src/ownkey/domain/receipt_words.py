@@ -4,51 +4,50 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ownkey.domain.money import format_usd
+from ownkey.domain.phrases import Phrase, listed, together
 from ownkey.domain.receipts import KEY_TEST, AttemptRecord, Basis, Receipt, Skip, provider_name
 from ownkey.domain.routing import Funding, Route
 
-KEY_UNOPENABLE: Final = "the saved key cannot be opened"
+KEY_UNOPENABLE: Final = Phrase("the saved key cannot be opened")
 """How an attempt, a skip and a note begin that tell of ciphertext that does not open."""
 
-_CREDITS_STEP_IN = "Use credits if my key fails is on"
+_HUNG_UP: Final = Phrase("The caller hung up before an answer.")
+_CREDITS_STEP_IN: Final = Phrase("Use credits if my key fails is on")
 
 _ROW_WHY: Final = {
-    "F1": "the plan does not include calls with your own key and the add-on was not bought",
-    "F2": "the add-on is not paid",
-    "F3": "the credit balance was below the minimum for calls with your own key",
-    "F4": "this product works with your own OpenRouter key only, and there is no usable one",
-    "F5": "Always use this key is on and the key could not be used; credits are never a substitute then",
-    "F6": "the saved key cannot be opened and credits are not allowed to step in",
-    "F7": "the spend cap is reached",
-    "F8": "this product always uses your own keys",
-    "F9": "Always use this key is on",
-    "F10": "your own key is connected and enabled",
-    "F11": "your own key is connected and enabled",
-    "F12": "credits are the payer and do not suffice",
-    "F13": "no own key is in force, so the platform's AI and credits were used",
+    "F1": Phrase("the plan does not include calls with your own key and the add-on was not bought"),
+    "F2": Phrase("the add-on is not paid"),
+    "F3": Phrase("the credit balance was below the minimum for calls with your own key"),
+    "F4": Phrase("this product works with your own OpenRouter key only, and there is no usable one"),
+    "F5": Phrase("Always use this key is on and the key could not be used; credits are never a substitute then"),
+    "F6": Phrase("the saved key cannot be opened and credits are not allowed to step in"),
+    "F7": Phrase("the spend cap is reached"),
+    "F8": Phrase("this product always uses your own keys"),
+    "F9": Phrase("Always use this key is on"),
+    "F10": Phrase("your own key is connected and enabled"),
+    "F11": Phrase("your own key is connected and enabled"),
+    "F12": Phrase("credits are the payer and do not suffice"),
+    "F13": Phrase("no own key is in force, so the platform's AI and credits were used"),
 }
 
 _FAILED: Final[Mapping[str, str]] = {
-    "auth": "rejected {key}",
-    "funds": "says that there are no funds behind {key}",
-    "scope": "does not serve the model to {key}",
-    "model_missing": "does not have the model",
-    "rate_limit": "was rate limiting",
-    "overload": "was overloaded or broken",
-    "network": "could not be reached, or broke off",
-    "timeout": "did not answer in time",
-    "request": "refused the request",
-    "too_long": "found the request too long",
-    "policy": "refused the content",
-    "bad_output": "gave an answer that cannot be used",
+    "model_missing": Phrase("does not have the model"),
+    "rate_limit": Phrase("was rate limiting"),
+    "overload": Phrase("was overloaded or broken"),
+    "network": Phrase("could not be reached, or broke off"),
+    "timeout": Phrase("did not answer in time"),
+    "request": Phrase("refused the request"),
+    "too_long": Phrase("found the request too long"),
+    "policy": Phrase("refused the content"),
+    "bad_output": Phrase("gave an answer that cannot be used"),
 }
 
 _BASIS: Final = {
-    Basis.ACTUAL: "as the provider reported it",
-    Basis.COMPUTED: "computed from reported tokens and list prices",
-    Basis.ESTIMATED: "estimated, because the provider's report is missing",
-    Basis.NONE: "nothing was billed",
-    Basis.UNKNOWN: "price unknown",
+    Basis.ACTUAL: Phrase("as the provider reported it"),
+    Basis.COMPUTED: Phrase("computed from reported tokens and list prices"),
+    Basis.ESTIMATED: Phrase("estimated, because the provider's report is missing"),
+    Basis.NONE: Phrase("nothing was billed"),
+    Basis.UNKNOWN: Phrase("price unknown"),
 }
 
 
@@ -66,18 +65,18 @@ def explain_route(
     match route:
         case Route.CREDITS if row == "F10":
             causes = _why_key_failed(skips, attempts)
-            told = f": {'; '.join(causes)}" if causes else ""
-            return f"your own key failed and {_CREDITS_STEP_IN}{told}"
+            told = Phrase("your own key failed and {reason}", reason=_CREDITS_STEP_IN)
+            return together(told, _listed(causes), between=": ")
         case Route.CREDITS if row == "F13" and any(note.startswith(KEY_UNOPENABLE) for note in notes):
-            return f"{KEY_UNOPENABLE} and {_CREDITS_STEP_IN}"
+            return Phrase("{first} and {second}", first=KEY_UNOPENABLE, second=_CREDITS_STEP_IN)
         case Route.OPENROUTER if row in ("F8", "F10", "F11"):
             causes = _why_not_direct(model, skips, attempts)
             if causes:
-                return "; ".join(causes)
+                return _listed(causes)
             if row == "F8":
-                return f"{_ROW_WHY[row]} and no direct key is in force for this model"
+                return Phrase("{reason} and no direct key is in force for this model", reason=_ROW_WHY[row])
         case Route.DIRECT:
-            return f"{_ROW_WHY[row]}, direct keys first"
+            return Phrase("{reason}, direct keys first", reason=_ROW_WHY[row])
         case _:
             pass
     return _ROW_WHY[row]
@@ -91,47 +90,80 @@ def describe(receipt: Receipt) -> str:
         return _describe_refusal(receipt)
     answered = receipt.attempts[-1]
     name, payer, why = provider_name(answered.provider), _payer(receipt, answered), _because(receipt, answered)
-    tried, money = _tried(receipt, why), f"{_describe_money(receipt)}{_other_payers(receipt, answered)}"
+    tried, money = _tried(receipt, why), together(_describe_money(receipt), _other_payers(receipt, answered))
     if receipt.code is not None:
-        return (
-            f"{name} began to answer with {answered.model}, {payer}{why}, and the answer broke off ({receipt.code}): "
-            f"{receipt.message}{tried} {money}"
+        told = Phrase(
+            "{name} began to answer with {model}, {payer}{why}, and the answer broke off ({code}): {message}",
+            name=name, model=answered.model, payer=payer, why=why, code=receipt.code, message=receipt.message,
         )
+        return together(told, tried, money)
     if receipt.hung_up and receipt.finish_reason is None:
-        begun = answered.first_content_ms is not None
-        what = f"while {name} was answering with" if begun else f"before {name} answered with"
-        return f"The caller hung up {what} {answered.model}, {payer}{why}.{tried} {money}"
-    cut = " The caller hung up before reading the end." if receipt.hung_up else ""
-    return f"{name} answered with {answered.model}{_again(receipt, answered)}, {payer}{why}.{tried}{cut} {money}"
+        return together(Phrase(
+            "The caller hung up {when}, {payer}{why}.", when=_hung_up_when(name, answered), payer=payer, why=why
+        ), tried, money)
+    told = Phrase(
+        "{name} answered with {model}{again}, {payer}{why}.", name=name, model=answered.model,
+        again=_again(receipt, answered), payer=payer, why=why,
+    )
+    cut = Phrase("The caller hung up before reading the end.") if receipt.hung_up else ""
+    return together(told, tried, cut, money)
+
+
+def _hung_up_when(name: str, answered: AttemptRecord) -> str:
+    if answered.first_content_ms is None:
+        return Phrase("before {name} answered with {model}", name=name, model=answered.model)
+    return Phrase("while {name} was answering with {model}", name=name, model=answered.model)
 
 
 def _describe_refusal(receipt: Receipt) -> str:
     """The caller got nothing of an answer."""
-    lead = f"No answer ({receipt.code})" if receipt.attempts else f"Refused with {receipt.code}"
-    row = f" ({receipt.row}: {_ROW_WHY[receipt.row]})" if receipt.row and not receipt.attempts else ""
-    told = [f"{name_skip(skip)}: {skip.why}" for skip in receipt.skips if skip.why not in receipt.message]
-    left = f" Not used: {'; '.join(dict.fromkeys(told))}." if told else ""
-    money = "Nothing was sent and nothing was paid."
+    told = [
+        Phrase("{route}: {why}", route=name_skip(skip), why=skip.why)
+        for skip in receipt.skips if skip.why not in receipt.message
+    ]
+    left = Phrase("Not used: {reasons}.", reasons=_listed(told)) if told else ""
+    money = together(Phrase("Nothing was sent and nothing was paid."))
     if receipt.attempts:
-        money = f"{_describe_money(receipt)}{_payers(receipt)}"
-    head = receipt.message if receipt.status == 499 else f"{lead}{row}: {receipt.message}"
-    return f"{head}{_tried(receipt, '')}{left} {money}"
+        money = together(_describe_money(receipt), _payers(receipt))
+    return together(_lead_refusal(receipt), _tried(receipt, ""), left, money)
+
+
+def _lead_refusal(receipt: Receipt) -> str:
+    if receipt.status == 499:
+        return _HUNG_UP if receipt.message == _HUNG_UP else receipt.message
+    if receipt.attempts:
+        return Phrase("No answer ({code}): {message}", code=receipt.code, message=receipt.message)
+    if receipt.row:
+        return Phrase(
+            "Refused with {code} ({row}: {reason}): {message}", code=receipt.code, row=receipt.row,
+            reason=_ROW_WHY[receipt.row], message=receipt.message,
+        )
+    return Phrase("Refused with {code}: {message}", code=receipt.code, message=receipt.message)
 
 
 def _describe_key_test(receipt: Receipt) -> str:
     """A Test calls every kind of model once with the one key that is tested, so its attempts are told one by one."""
-    first = receipt.attempts[0]
-    name, calls = provider_name(first.provider), len(receipt.attempts)
-    told = ", ".join(
-        f"{attempt.model} answered" if attempt.failure is None
-        else f"{attempt.model} failed ({attempt.failure}: {attempt.signal})"
-        for attempt in receipt.attempts
+    first, calls = receipt.attempts[0], len(receipt.attempts)
+    told = together(*map(_describe_test_call, receipt.attempts), between=", ")
+    key = Phrase("the {key}", key=_own_key(first))
+    made = Phrase("A Test of {key} made {count} small calls: {outcomes}.", key=key, count=calls, outcomes=told)
+    if calls == 1:
+        made = Phrase("A Test of {key} made 1 small call: {outcomes}.", key=key, outcomes=told)
+    return together(made, Phrase(
+        "Paid by that key, because a Test is about the key and not about who pays for the product's calls."
+    ), _describe_money(receipt))
+
+
+def _describe_test_call(attempt: AttemptRecord) -> str:
+    if attempt.failure is None:
+        return Phrase("{model} answered", model=attempt.model)
+    return Phrase(
+        "{model} failed ({failure}: {signal})", model=attempt.model, failure=attempt.failure, signal=attempt.signal
     )
-    key = f"the {name} key {first.credential_hint}".rstrip()
-    return (
-        f"A Test of {key} made {calls} small call{'' if calls == 1 else 's'}: {told}. Paid by that key, because a Test "
-        f"is about the key and not about who pays for the product's calls. {_describe_money(receipt)}"
-    )
+
+
+def _listed(told: Iterable[str]) -> Phrase:
+    return together(*dict.fromkeys(told), between="; ")
 
 
 # --- why
@@ -143,13 +175,16 @@ def _because(receipt: Receipt, answered: AttemptRecord) -> str:
     why = explain_route(
         receipt.row, answered.route, answered.model, receipt.skips, receipt.attempts[:-1], receipt.notes
     )
-    return f", because {why}"
+    return Phrase(", because {why}", why=why)
 
 
 def _why_key_failed(skips: Iterable[Skip], attempts: Sequence[AttemptRecord]) -> list[str]:
     """What led from the OpenRouter key to credits: its failure in this call, else why it was left out."""
     told = [describe_failure(a) for a in attempts if a.route is Route.OPENROUTER and a.failure in ("auth", "funds")]
-    told = told or [f"{name_skip(s)} was skipped: {s.why}" for s in skips if s.route is Route.OPENROUTER]
+    told = told or [
+        Phrase("{route} was skipped: {why}", route=name_skip(s), why=s.why)
+        for s in skips if s.route is Route.OPENROUTER
+    ]
     return list(dict.fromkeys(told))
 
 
@@ -161,7 +196,8 @@ def _why_not_direct(model: str, skips: Iterable[Skip], attempts: Sequence[Attemp
         if a.route is Route.DIRECT and a.failure is not None and a.provider == maker
     ]
     told += [
-        f"{name_skip(s)} was not used: {s.why}" for s in skips if s.route is Route.DIRECT and _maker(s.model) == maker
+        Phrase("{route} was not used: {why}", route=name_skip(s), why=s.why)
+        for s in skips if s.route is Route.DIRECT and _maker(s.model) == maker
     ]
     return list(dict.fromkeys(told))
 
@@ -174,37 +210,62 @@ def name_skip(skip: Skip) -> str:
     """The route that was left out, as people call it."""
     match skip.route:
         case Route.DIRECT:
-            return f"the direct {provider_name(skip.provider or _maker(skip.model))} key"
+            return Phrase("the direct {provider} key", provider=provider_name(skip.provider or _maker(skip.model)))
         case Route.OPENROUTER:
-            return "the OpenRouter key"
+            return Phrase("the OpenRouter key")
         case _:
-            return "credits"
+            return Phrase("credits")
 
 
 def describe_failure(attempt: AttemptRecord) -> str:
     """What went wrong in a failed attempt: who, what, and in brackets the class and the signal."""
     if attempt.failure is None:
         return ""
-    key = f"the key {attempt.credential_hint}".rstrip() if attempt.route is not Route.CREDITS else "the platform's key"
+    provider, key = provider_name(attempt.provider), _key_of(attempt)
     if attempt.signal == KEY_UNOPENABLE:
-        return f"{key} of {provider_name(attempt.provider)} could not be opened ({attempt.failure})"
-    where = "on the direct route " if attempt.route is Route.DIRECT else ""
-    what = _FAILED.get(attempt.failure, "failed").format(key=key)
-    return f"{where}{provider_name(attempt.provider)} {what} ({attempt.failure}: {attempt.signal})"
+        return Phrase(
+            "{key} of {provider} could not be opened ({failure})", key=key, provider=provider, failure=attempt.failure
+        )
+    told = Phrase(
+        "{provider} {did} ({failure}: {signal})", provider=provider, did=_failed(attempt.failure, key),
+        failure=attempt.failure, signal=attempt.signal,
+    )
+    return Phrase("on the direct route {failure}", failure=told) if attempt.route is Route.DIRECT else told
+
+
+def _key_of(attempt: AttemptRecord) -> str:
+    if attempt.route is Route.CREDITS:
+        return Phrase("the platform's key")
+    return Phrase("the key {hint}", hint=attempt.credential_hint) if attempt.credential_hint else Phrase("the key")
+
+
+def _failed(failure: str, key: str) -> str:
+    """What a provider did about the key, or about the call."""
+    match failure:
+        case "auth":
+            return Phrase("rejected {key}", key=key)
+        case "funds":
+            return Phrase("says that there are no funds behind {key}", key=key)
+        case "scope":
+            return Phrase("does not serve the model to {key}", key=key)
+        case _:
+            return _FAILED.get(failure, Phrase("failed"))
 
 
 def _tried(receipt: Receipt, why: str) -> str:
     """The failed attempts that the reason does not tell already."""
     told = [describe_failure(a) for a in receipt.attempts if a.failure is not None]
     told = [text for text in dict.fromkeys(told) if text not in why and text != receipt.message]
-    return f" Tried: {'; '.join(told)}." if told else ""
+    return Phrase("Tried: {failures}.", failures=_listed(told)) if told else ""
 
 
 def _again(receipt: Receipt, answered: AttemptRecord) -> str:
     before = [(a.route, a.model) for a in receipt.attempts[:-1] if a.failure is not None]
     if not before:
         return ""
-    return " on another try" if set(before) == {(answered.route, answered.model)} else " after a failover"
+    if set(before) == {(answered.route, answered.model)}:
+        return Phrase(" on another try")
+    return Phrase(" after a failover")
 
 
 # --- money
@@ -217,16 +278,19 @@ def _own_key(attempt: AttemptRecord) -> str:
 def _payer(receipt: Receipt, answered: AttemptRecord) -> str:
     if answered.route is Route.CREDITS:
         return _describe_credits(receipt)
-    when = "to be paid" if answered.cost_nusd == 0 and answered.basis is Basis.NONE else "paid"
-    return f"{when} by the workspace's own {_own_key(answered)}"
+    if answered.cost_nusd == 0 and answered.basis is Basis.NONE:
+        return Phrase("to be paid by the workspace's own {key}", key=_own_key(answered))
+    return Phrase("paid by the workspace's own {key}", key=_own_key(answered))
 
 
-def _describe_credits(receipt: Receipt) -> str:
+def _describe_credits(receipt: Receipt) -> Phrase:
     if receipt.charge_credits == 0 and receipt.charge_nusd > 0:
-        return "paid from a credit that an earlier call began"
+        return Phrase("paid from a credit that an earlier call began")
     if receipt.charge_credits == 0:
-        return "with credits as the payer, of which none was taken"
-    return f"paid with {receipt.charge_credits} credit{'' if receipt.charge_credits == 1 else 's'}"
+        return Phrase("with credits as the payer, of which none was taken")
+    if receipt.charge_credits == 1:
+        return Phrase("paid with 1 credit")
+    return Phrase("paid with {count} credits", count=receipt.charge_credits)
 
 
 def _bills(attempts: Iterable[AttemptRecord]) -> dict[str, int | None]:
@@ -245,33 +309,42 @@ def _other_payers(receipt: Receipt, answered: AttemptRecord) -> str:
     bills = _bills(receipt.attempts[:-1])
     if answered.route is not Route.CREDITS:
         bills.pop(_own_key(answered), None)
-    return "".join(
-        f" {_amount(amount)} of it was billed to the workspace's own {key} for an attempt that failed."
+    return together(*(
+        Phrase(
+            "{amount} of it was billed to the workspace's own {key} for an attempt that failed.",
+            amount=_amount(amount), key=key,
+        )
         for key, amount in bills.items()
-    )
+    ))
 
 
 def _payers(receipt: Receipt) -> str:
     """Whose money a call took that brought no answer."""
     bills = _bills(receipt.attempts)
     told = [
-        f"the workspace's own {key}{f' ({_amount(cost)})' if len(bills) > 1 else ''}" for key, cost in bills.items()
+        Phrase("the workspace's own {key} ({amount})", key=key, amount=_amount(cost)) if len(bills) > 1
+        else Phrase("the workspace's own {key}", key=key) for key, cost in bills.items()
     ]
-    paid = f" Paid by {' and '.join(told)}." if told else ""
+    paid = Phrase("Paid by {payers}.", payers=listed(told)) if told else ""
+    credits = ""
     if receipt.funding is Funding.CREDITS and (receipt.charge_nusd or receipt.absorbed_nusd):
-        credits = _describe_credits(receipt)
-        paid += f" {credits[0].upper()}{credits[1:]}."
-    return paid
+        credits = together(_describe_credits(receipt).capital(), ".", between="")
+    return together(paid, credits)
+
+
 
 
 def _amount(cost_nusd: int | None) -> str:
-    return "An unknown part" if cost_nusd is None else f"US${format_usd(cost_nusd)}"
+    return Phrase("An unknown part") if cost_nusd is None else f"US${format_usd(cost_nusd)}"
 
 
 def _describe_money(receipt: Receipt) -> str:
     if receipt.cost_nusd is None:
-        return "Cost: unknown, the model has no price."
-    return f"Cost: US${format_usd(receipt.cost_nusd)} ({_BASIS[receipt.basis]}{_describe_correction(receipt)})."
+        return Phrase("Cost: unknown, the model has no price.")
+    return Phrase(
+        "Cost: {amount} ({basis}{correction}).", amount=_amount(receipt.cost_nusd), basis=_BASIS[receipt.basis],
+        correction=_describe_correction(receipt),
+    )
 
 
 def _describe_correction(receipt: Receipt) -> str:
@@ -281,7 +354,9 @@ def _describe_correction(receipt: Receipt) -> str:
         return ""
     before = [a.cost_nusd if a.correction is None else a.correction.estimated_nusd for a in receipt.attempts]
     known = [cost for cost in before if cost is not None]
-    first = f"US${format_usd(sum(known))}" if len(known) == len(before) else "unknown"
+    first = _amount(sum(known)) if len(known) == len(before) else Phrase("unknown")
+    told = Phrase("; corrected, first booked as {amount}", amount=first)
+    if receipt.basis is Basis.ACTUAL:
+        return told
     reported = sum(correction.reported_nusd for correction in corrections)
-    then = "" if receipt.basis is Basis.ACTUAL else f"; reported afterwards: US${format_usd(reported)}"
-    return f"; corrected, first booked as {first}{then}"
+    return together(told, Phrase("; reported afterwards: {amount}", amount=_amount(reported)), between="")

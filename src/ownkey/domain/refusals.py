@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from ownkey.domain.phrases import Phrase
+
 KEY_STATE: Final = "key"
 """The name in a refusal's details that tells the state of the OpenRouter key: a `routing.KeyState`."""
 
@@ -69,39 +71,45 @@ class Refused(Exception):
 
 _ROUTING: Mapping[Code, tuple[str, str, str]] = {
     Code.OPENROUTER_KEY_REQUIRED: (
-        "No AI feature works without an OpenRouter API key, and this workspace has no usable one.",
-        "Add an OpenRouter API key in the AI settings (at OpenRouter: Keys, Create key; then paste, Test, Save).",
+        Phrase("No AI feature works without an OpenRouter API key, and this workspace has no usable one."),
+        Phrase(
+            "Add an OpenRouter API key in the AI settings (at OpenRouter: Keys, Create key; then paste, Test, Save)."
+        ),
         "credential:openrouter",
     ),
     Code.ALWAYS_USE_KEY_UNAVAILABLE: (
-        "Always use this key is on, and the OpenRouter key is missing, disabled or cannot be opened; "
-        "credits are never used instead.",
-        "Connect or enable the OpenRouter key, or switch Always use this key off.",
+        Phrase(
+            "Always use this key is on, and the OpenRouter key is missing, disabled or cannot be opened; credits are "
+            "never used instead."
+        ),
+        Phrase("Connect or enable the OpenRouter key, or switch Always use this key off."),
         "credential:openrouter",
     ),
     Code.ADDON_REQUIRED: (
-        "OpenRouter is not enabled for this workspace's plan.",
-        "Subscribe to the OpenRouter add-on under Plans & Pricing, or move to a plan that includes it.",
+        Phrase("OpenRouter is not enabled for this workspace's plan."),
+        Phrase(
+            "Subscribe to the OpenRouter add-on under Plans & Pricing, or move to a plan that includes it."
+        ),
         "addon",
     ),
     Code.ADDON_INACTIVE: (
-        "The OpenRouter add-on is not paid; the saved key is kept and works again after payment.",
-        "Renew the add-on under Plans & Pricing.",
+        Phrase("The OpenRouter add-on is not paid; the saved key is kept and works again after payment."),
+        Phrase("Renew the add-on under Plans & Pricing."),
         "addon",
     ),
     Code.MINIMUM_BALANCE_REQUIRED: (
-        "The credit balance is below the minimum that calls with your own key need on this plan.",
-        "Add credits; none of them is used by calls with your own key.",
+        Phrase("The credit balance is below the minimum that calls with your own key need on this plan."),
+        Phrase("Add credits; none of them is used by calls with your own key."),
         "credits",
     ),
     Code.INSUFFICIENT_CREDITS: (
-        "Credits pay for this call, and there are not enough of them.",
-        "Add credits, or connect your own OpenRouter key.",
+        Phrase("Credits pay for this call, and there are not enough of them."),
+        Phrase("Add credits, or connect your own OpenRouter key."),
         "credits",
     ),
     Code.AI_PAUSED: (
-        "AI is paused: this month's spend cap is reached.",
-        "Raise the spend cap, or wait until it resets.",
+        Phrase("AI is paused: this month's spend cap is reached."),
+        Phrase("Raise the spend cap, or wait until it resets."),
         "cap",
     ),
 }

@@ -12,6 +12,7 @@ from ownkey.domain.activity import model_slug
 from ownkey.domain.caps import is_reached
 from ownkey.domain.ledger import plan_charge
 from ownkey.domain.models import native_id
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.pricing import PriceBook, compute_cost_nusd
 from ownkey.domain.product import CreditRules
 from ownkey.domain.receipts import KEY_TEST, AttemptRecord, Receipt
@@ -22,13 +23,23 @@ BPS: Final = 10_000
 _ALL_CREDITS: Final = 2**40
 
 CANNOT_KNOW: Final = (
-    "Calls that were refused then and would have run are counted, but nobody knows what they would have cost.",
-    "A call that would have gone another way is priced with today's price list and the tokens that were reported then; "
-    "the other way might have answered with other tokens.",
-    "The way that is tried first is taken to answer, unless that call's receipt shows that it failed.",
-    "Holds are not replayed: a call is refused once the cap is reached, not because too little is left under it.",
-    "Keys, plan and switches that the replay does not change are taken as they are now, not as they were; the balance "
-    "is taken to suffice.",
+    Phrase(
+        "Calls that were refused then and would have run are counted, but nobody knows what they would have cost."
+    ),
+    Phrase(
+        "A call that would have gone another way is priced with today's price list and the tokens that were reported "
+        "then; the other way might have answered with other tokens."
+    ),
+    Phrase(
+        "The way that is tried first is taken to answer, unless that call's receipt shows that it failed."
+    ),
+    Phrase(
+        "Holds are not replayed: a call is refused once the cap is reached, not because too little is left under it."
+    ),
+    Phrase(
+        "Keys, plan and switches that the replay does not change are taken as they are now, not as they were; the "
+        "balance is taken to suffice."
+    ),
 )
 """What stands beside every result."""
 

@@ -5,22 +5,23 @@ from dataclasses import dataclass
 from typing import Final
 
 from ownkey.domain.ledger import Posting
+from ownkey.domain.phrases import Phrase
 
 WHAT: Final[Mapping[str, str]] = {
-    "plan": "Credits of the plan",
+    "plan": Phrase("Credits of the plan"),
     "topup": "Top-up",
-    "promo": "Promotional credits",
-    "operator": "Credits granted by the operator",
+    "promo": Phrase("Promotional credits"),
+    "operator": Phrase("Credits granted by the operator"),
     "charge": "AI call",
-    "correction": "AI call corrected, credits returned",
-    "addon": "OpenRouter add-on, one month",
-    "expiry": "Credits expired",
-    "refund": "Top-up refunded",
-    "refund_failed": "Refund failed, credits returned",
-    "dispute_opened": "Payment disputed, credits frozen",
-    "dispute_won": "Dispute won, credits returned",
-    "dispute_lost": "Dispute lost, frozen credits given up",
-    "repayment": "Owed credits repaid",
+    "correction": Phrase("AI call corrected, credits returned"),
+    "addon": Phrase("OpenRouter add-on, one month"),
+    "expiry": Phrase("Credits expired"),
+    "refund": Phrase("Top-up refunded"),
+    "refund_failed": Phrase("Refund failed, credits returned"),
+    "dispute_opened": Phrase("Payment disputed, credits frozen"),
+    "dispute_won": Phrase("Dispute won, credits returned"),
+    "dispute_lost": Phrase("Dispute lost, frozen credits given up"),
+    "repayment": Phrase("Owed credits repaid"),
 }
 """What each kind of ledger entry is called."""
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from ownkey.domain.phrases import Phrase, together
+
 STALL_MS = 30_000
 REMAINING_AFTER_MS = 5_000
 LEASE_MS = 60_000
@@ -26,18 +28,22 @@ class WorkKind(StrEnum):
     LEDGER_CHECK = "ledger_check"
     RECONCILE = "reconcile"
     PRICE_SYNC = "price_sync"
+    REWRAP = "rewrap"
+    BACKUP = "backup"
 
 
 OF_WORKSPACE: Final = frozenset({WorkKind.EXPORT, WorkKind.REPLAY, WorkKind.EXPORT_ALL})
 """Work for one workspace; the rest is the deployment's."""
 
 NAMES: Final[Mapping[WorkKind, str]] = {
-    WorkKind.EXPORT: "Export of calls",
-    WorkKind.REPLAY: "Replay of a month",
-    WorkKind.EXPORT_ALL: "Export of the workspace",
-    WorkKind.LEDGER_CHECK: "Check of the books",
-    WorkKind.RECONCILE: "Comparison with Stripe",
-    WorkKind.PRICE_SYNC: "Reading of price lists",
+    WorkKind.EXPORT: Phrase("Export of calls"),
+    WorkKind.REPLAY: Phrase("Replay of a month"),
+    WorkKind.EXPORT_ALL: Phrase("Export of the workspace"),
+    WorkKind.LEDGER_CHECK: Phrase("Check of the books"),
+    WorkKind.RECONCILE: Phrase("Comparison with Stripe"),
+    WorkKind.PRICE_SYNC: Phrase("Reading of price lists"),
+    WorkKind.REWRAP: Phrase("Rewrapping under the primary master key"),
+    WorkKind.BACKUP: "Backup",
 }
 
 
@@ -115,21 +121,31 @@ def tell_progress(work: Work, now_ms: int) -> Progress:
 def _words(work: Work, remaining_s: int | None, stalled: bool, now_ms: int) -> str:
     match work.state:
         case WorkState.WAITING:
-            return "Waiting to begin." if not work.runs else "Interrupted. It goes on by itself."
+            return Phrase("Waiting to begin.") if not work.runs else Phrase("Interrupted. It goes on by itself.")
         case WorkState.DONE:
-            return "Done."
+            return Phrase("Done.")
         case WorkState.CANCELLED:
-            return "Cancelled."
+            return Phrase("Cancelled.")
         case WorkState.FAILED:
-            return f"Failed: {work.error}" if work.error else "Failed."
+            return Phrase("Failed: {error}", error=work.error) if work.error else Phrase("Failed.")
         case WorkState.RUNNING:
             pass
-    counted = f"{work.done:,}" if work.total is None else f"{work.done:,} of {work.total:,}"
-    told = f"{work.step or 'Working'}: {counted}."
+    counted = f"{work.done:,}"
+    if work.total is not None:
+        counted = Phrase("{done} of {total}", done=counted, total=f"{work.total:,}")
+    told = Phrase("{step}: {count}.", step=_STEPS.get(work.step, work.step) or Phrase("Working"), count=counted)
     if stalled:
         silent = (now_ms - (work.heartbeat_ms or work.run_at_ms or now_ms)) // 1_000
-        return f"{told} Stalled: nothing has been heard of it for {silent} s."
-    return told if remaining_s is None else f"{told} About {tell_seconds(remaining_s)} left."
+        return together(told, Phrase("Stalled: nothing has been heard of it for {seconds} s.", seconds=silent))
+    if remaining_s is None:
+        return told
+    return together(told, Phrase("About {time} left.", time=tell_seconds(remaining_s)))
+
+
+_STEPS: Final[Mapping[str, str]] = {step: step for step in (
+    Phrase("Writing calls"), Phrase("Collecting settings"), Phrase("Writing receipts"), Phrase("Replaying calls"),
+)}
+"""The steps that members see, as workers name them in their rows."""
 
 
 def tell_seconds(seconds: int) -> str:

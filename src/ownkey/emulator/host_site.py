@@ -59,14 +59,16 @@ SECTIONS = {
 
 @dataclass(slots=True)
 class Site:
-    """What the host knows. `visits` are its own sign-ins. `ttl_s` 0 leaves it to Ownkey; `refusing`: new sessions are
-    refused, as a backend does on a bad day; `minted` counts the sessions that Ownkey gave."""
+    """What the host knows. `product` is its own name, "" for the preset's. `visits` are its own sign-ins. `ttl_s` 0
+    leaves it to Ownkey; `refusing`: new sessions are refused, as a backend does on a bad day; `minted` counts the
+    sessions that Ownkey gave."""
 
     url: str = ""
     ownkey_url: str = ""
     token: str = field(default="", repr=False)
     workspace: str = ""
     company: str = "Acme"
+    product: str = ""
     preset: str = "support-desk"
     ttl_s: int = 0
     refusing: bool = False
@@ -77,13 +79,14 @@ class Site:
         """For whoever sets it up; no token and no visit."""
         return {
             "url": self.url, "ownkey_url": self.ownkey_url, "workspace": self.workspace, "company": self.company,
-            "preset": self.preset, "ttl_s": self.ttl_s, "refusing": self.refusing, "minted": self.minted,
+            "product": self.product, "preset": self.preset, "ttl_s": self.ttl_s, "refusing": self.refusing,
+            "minted": self.minted,
         }
 
     def tell(self, given: dict[str, Any]) -> str:
         """Change what was given; a sentence where it cannot be used."""
-        kinds = {"ownkey_url": str, "token": str, "workspace": str, "company": str, "preset": str, "ttl_s": int,
-                 "refusing": bool}  # fmt: skip
+        kinds = {"ownkey_url": str, "token": str, "workspace": str, "company": str, "product": str,
+                 "preset": str, "ttl_s": int, "refusing": bool}  # fmt: skip
         for name, value in given.items():
             if name not in kinds or type(value) is not kinds[name]:
                 return f"{name[:40]}: known are {', '.join(kinds)}, each of its kind"
@@ -241,7 +244,8 @@ class Host:
 
     @property
     def _names(self) -> tuple[str, tuple[str, ...], str, tuple[tuple[str, str], ...]]:
-        return SECTIONS[self._site.preset]
+        name, places, title, sections = SECTIONS[self._site.preset]
+        return self._site.product or name, places, title, sections
 
     def _home(self, person: Person | None) -> str:
         name = escape(self._names[0])

@@ -142,7 +142,7 @@ class CallLog:
             provider=provider,
             status=self.status,
             code=None if self.refusal is None else self.refusal.code.value,
-            message="" if self.refusal is None else self.refusal.message,
+            message="" if self.refusal is None else str(self.refusal.message),
             attempts=tuple(self.attempts),
             skips=tuple(self.skips if plan is None else [*plan.skips, *self.skips]),
             usage=add_usage(usages),

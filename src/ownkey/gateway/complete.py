@@ -305,7 +305,7 @@ class Gateway:
         if answer.cap is not None:
             log.cap_before = answer.cap
         if planned.route is Route.CREDITS and plan.decision.credits_on_key_failure:
-            log.skips.append(Skip(Route.CREDITS, planned.provider.id, planned.slug, refusal.message))
+            log.skips.append(Skip(Route.CREDITS, planned.provider.id, planned.slug, str(refusal.message)))
             refusal = words.key_failed(log.attempts, plan.unhealthy) or refusal
         return Refused(words.with_attempts(refusal, log.attempts))
 
@@ -459,7 +459,7 @@ class Gateway:
     def error_fields(self, log: CallLog, refusal: Refusal) -> ErrorFields:
         status = refusal.status or self._house.statuses[refusal.code]
         return ErrorFields(
-            status=status, code=refusal.code.value, message=refusal.message, fix=refusal.fix,
+            status=status, code=refusal.code.value, message=str(refusal.message), fix=str(refusal.fix),
             fix_url=self._house.product.fix_url(refusal.flow or f"receipt:{log.id}"), receipt=log.id,
             param=refusal.param, retry_after_s=refusal.retry_after_s, resets_at=refusal.resets_at,
             details=refusal.details,

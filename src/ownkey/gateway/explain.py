@@ -5,12 +5,12 @@ from typing import Any
 
 from ownkey.domain.ledger import hold_credits
 from ownkey.domain.money import format_usd
+from ownkey.domain.phrases import Phrase, together
 from ownkey.domain.product import Product
 from ownkey.domain.receipt_words import KEY_UNOPENABLE, explain_route, name_skip
 from ownkey.domain.receipts import Skip, provider_name
 from ownkey.domain.refusals import Refused
 from ownkey.domain.routing import Route
-from ownkey.domain.wire import ErrorFields
 from ownkey.gateway.calls import CallLog, CallRequest
 from ownkey.gateway.complete import Gateway, House
 from ownkey.gateway.forecast import (
@@ -43,10 +43,10 @@ class Explainer:
             fields = self._gateway.error_fields(log, refused.refusal)
             skips = [*([] if log.plan is None else log.plan.skips), *log.skips]
             return {
-                "would": "refuse", "sentence": _refused(fields, skips),
+                "would": "refuse", "sentence": _refused(fields.code, refused.refusal.message, skips),
                 "row": None if log.plan is None else log.plan.decision.row,
-                "status": fields.status, "code": fields.code, "message": fields.message,
-                "fix": {"text": fields.fix, "url": fields.fix_url if refused.refusal.flow else None},
+                "status": fields.status, "code": fields.code, "message": refused.refusal.message,
+                "fix": {"text": refused.refusal.fix, "url": fields.fix_url if refused.refusal.flow else None},
                 "flow": refused.refusal.flow, "param": fields.param, "details": dict(fields.details),
                 "skipped": [_skip(s) for s in skips],
             }
@@ -65,10 +65,12 @@ class Explainer:
         raise self._gateway.hold_refused(log, plan, first, answer)
 
 
-def _refused(fields: ErrorFields, skips: Sequence[Skip]) -> str:
-    left = list(dict.fromkeys(f"{name_skip(s)} for {s.model}: {s.why}" for s in skips))
-    not_used = f" Not used: {'; '.join(left)}." if left else ""
-    return f"Refused with {fields.code}: {fields.message}{not_used}"
+def _refused(code: str, message: str, skips: Sequence[Skip]) -> str:
+    left = list(dict.fromkeys(
+        Phrase("{route} for {model}: {why}", route=name_skip(skip), model=skip.model, why=skip.why) for skip in skips
+    ))
+    not_used = Phrase("Not used: {reasons}.", reasons=together(*left, between="; ")) if left else ""
+    return together(Phrase("Refused with {code}: {message}", code=code, message=message), not_used)
 
 
 def _describe(plan: Plan, room: Room, product: Product, fail_on_auth: bool) -> Mapping[str, Any]:
@@ -104,14 +106,18 @@ def _hold(first: Planned, room: Room) -> Mapping[str, Any]:
 
 
 def _sentence(plan: Plan, first: Planned, because: str, max_attempts: int) -> str:
-    payer = "credits" if first.route is Route.CREDITS else (
-        f"the workspace's own {provider_name(first.provider.id)} key {first.credential.hint}"
+    payer = Phrase("credits") if first.route is Route.CREDITS else Phrase(
+        "the workspace's own {provider} key {hint}", provider=provider_name(first.provider.id),
+        hint=first.credential.hint,
     )
-    others = min(len(plan.attempts), max_attempts) - 1
-    more = f"; if it fails, up to {others} more attempt{'s' if others > 1 else ''} may follow" if others > 0 else ""
-    return (
-        f"{provider_name(first.provider.id)} would be called with {first.native_model}, paid by {payer}, "
-        f"because {because}{more}."
+    others, more = min(len(plan.attempts), max_attempts) - 1, ""
+    if others == 1:
+        more = Phrase("; if it fails, one more attempt may follow")
+    elif others > 1:
+        more = Phrase("; if it fails, up to {count} more attempts may follow", count=others)
+    return Phrase(
+        "{provider} would be called with {model}, paid by {payer}, because {because}{more}.",
+        provider=provider_name(first.provider.id), model=first.native_model, payer=payer, because=because, more=more,
     )
 
 

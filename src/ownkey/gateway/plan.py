@@ -15,6 +15,7 @@ from ownkey.domain.bounds import ModelLimits, Terms
 from ownkey.domain.conversation import ChatRequest, Untranslatable
 from ownkey.domain.entitlements import key_state, payer_state, standing
 from ownkey.domain.health import is_unhealthy
+from ownkey.domain.phrases import Phrase, together
 from ownkey.domain.pricing import ModelPrice, PriceBook
 from ownkey.domain.product import Payers, Product, Task
 from ownkey.domain.receipts import Skip
@@ -121,7 +122,8 @@ def find_task(product: Product, header: str | None, model: str) -> Task | None:
     if task is None:
         known = ", ".join(sorted(product.tasks))
         raise Refused(Refusal(
-            Code.UNKNOWN_TASK, f"There is no task {(name or '')[:60]!r} in this product.", f"Use one of: {known}.",
+            Code.UNKNOWN_TASK, Phrase("There is no task {name} in this product.", name=repr((name or '')[:60])),
+            Phrase("Use one of: {known}.", known=known),
             param="model",
         ))
     return task
@@ -131,8 +133,8 @@ def check_feature(workspace: WorkspaceState, task: Task | None) -> None:
     """Gate 3. Raises Refused if the workspace switched the task off."""
     if task is not None and not workspace.features.get(task.name, task.default_on):
         raise Refused(Refusal(
-            Code.FEATURE_DISABLED, f"{task.title} is switched off in this workspace.",
-            f"Switch {task.title} on under AI Agent, Features.", f"feature:{task.name}",
+            Code.FEATURE_DISABLED, Phrase("{title} is switched off in this workspace.", title=task.title),
+            Phrase("Switch {title} on under AI Agent, Features.", title=task.title), f"feature:{task.name}",
         ))
 
 
@@ -142,22 +144,27 @@ def choose_models(task: Task | None, call: Call) -> tuple[str, ...]:
         assert task is not None
         if (task.endpoint == "embeddings") != (call.endpoint == "embeddings"):
             raise Refused(Refusal(
-                Code.BAD_REQUEST, f"The task {task.name} is for {task.endpoint}, not for {call.endpoint}.",
-                "Call the endpoint that belongs to the task.", param="model",
+                Code.BAD_REQUEST, Phrase(
+                    "The task {name} is for {endpoint}, not for {asked}.", name=task.name, endpoint=task.endpoint,
+                    asked=call.endpoint,
+                ),
+                Phrase("Call the endpoint that belongs to the task."), param="model",
             ))
         return task.models[:1] if call.endpoint == "embeddings" else task.models
     slug = models.normalize_requested(call.model)
     if slug is None:
         raise Refused(Refusal(
-            Code.UNKNOWN_MODEL, f"The model {call.model[:80]!r} is not known here.",
-            "Use an OpenRouter slug such as openai/gpt-4.1-mini, or task:<name>; GET /v1/models lists them.",
+            Code.UNKNOWN_MODEL, Phrase("The model {model} is not known here.", model=repr(call.model[:80])),
+            Phrase(
+                "Use an OpenRouter slug such as openai/gpt-4.1-mini, or task:<name>; GET /v1/models lists them."
+            ),
             param="model",
         ))
     if models.makes_embeddings(slug) is (call.endpoint != "embeddings"):
         makes = "embeddings and no answers" if call.endpoint != "embeddings" else "answers and no embeddings"
         raise Refused(Refusal(
-            Code.BAD_REQUEST, f"The model {call.model[:80]!r} makes {makes}.",
-            "Call the endpoint that belongs to the model, or name another model.", param="model",
+            Code.BAD_REQUEST, Phrase("The model {model} makes {makes}.", model=repr(call.model[:80]), makes=makes),
+            Phrase("Call the endpoint that belongs to the model, or name another model."), param="model",
         ))
     return (slug,)
 
@@ -184,8 +191,11 @@ def make_plan(inputs: PlanInputs, circuits: Circuits) -> Plan:
     if plan.at_stake and call.shape.unboundable:
         plan.refusal = Refusal(
             Code.BAD_REQUEST,
-            f"{', '.join(call.shape.unboundable)}: its cost has no known maximum, and a spend cap or credits apply.",
-            "Leave it out, or remove the spend cap.", param=call.shape.unboundable[0],
+            Phrase(
+                "{names}: its cost has no known maximum, and a spend cap or credits apply.",
+                names=", ".join(call.shape.unboundable),
+            ),
+            Phrase("Leave it out, or remove the spend cap."), param=call.shape.unboundable[0],
         )
         return plan
     builder = _Builder(inputs, plan, circuits)
@@ -213,12 +223,12 @@ def _refuse_state(plan: Plan, call: Call, keys: Collection[str]) -> Refusal | No
         return None
     names = ", ".join(call.stateful)
     own = "input" if call.endpoint == "responses" else "messages"
-    why = "more than one route could answer, and it is stored behind one" if len(keys) > 1 else (
-        "the platform's own key answers this call"
+    why = Phrase("more than one route could answer, and it is stored behind one") if len(keys) > 1 else (
+        Phrase("the platform's own key answers this call")
     )
     return Refusal(
-        Code.BAD_REQUEST, f"{names}: refers to what a provider has stored, but {why}.",
-        f"Send the whole conversation in `{own}`.", param=call.stateful[0],
+        Code.BAD_REQUEST, Phrase("{names}: refers to what a provider has stored, but {why}.", names=names, why=why),
+        Phrase("Send the whole conversation in `{own}`.", own=own), param=call.stateful[0],
     )
 
 
@@ -307,7 +317,7 @@ def circuit_model(native: str, endpoint: Endpoint) -> str:
 LEAST_RESPONSES_OUTPUT = 16
 """OpenAI refuses a smaller `max_output_tokens` (its API reference); OpenRouter takes any."""
 
-NO_PLATFORM_KEY = "the platform's own OpenRouter key is not set up"
+NO_PLATFORM_KEY = Phrase("the platform's own OpenRouter key is not set up")
 
 
 class _Builder:
@@ -341,7 +351,10 @@ class _Builder:
         pair = provider.codec(inputs.dialect, inputs.call.endpoint)
         if pair is None:
             self.unserved += 1
-            self.skip(route, provider.id, slug, f"{provider.id} has no {inputs.call.endpoint} for this dialect")
+            self.skip(
+                route, provider.id, slug,
+                Phrase("{id} has no {endpoint} for this dialect", id=provider.id, endpoint=inputs.call.endpoint)
+            )
             return
         codec, mode = pair
         body: bytes | None = None
@@ -350,7 +363,10 @@ class _Builder:
         limits = models.limits(provider.id, slug, price)
         limit = _output_limit(inputs, limits)
         if inputs.call.endpoint == "responses" and provider.id == "openai" and limit < LEAST_RESPONSES_OUTPUT:
-            self.skip(route, provider.id, slug, f"max_output_tokens: OpenAI takes {LEAST_RESPONSES_OUTPUT} or more")
+            self.skip(route, provider.id, slug, Phrase(
+                "max_output_tokens: OpenAI takes {least} or more",
+                least=LEAST_RESPONSES_OUTPUT,
+            ))
             return
         if mode == "passthrough":
             dropped = inputs.call.left_out(native)
@@ -359,7 +375,10 @@ class _Builder:
                 body, dropped = self._translate(codec, native, limit)
             except Untranslatable as error:
                 self.untranslatable = error
-                self.skip(route, provider.id, slug, f"{error.what} cannot be carried to {provider.id}")
+                self.skip(
+                    route, provider.id, slug,
+                    Phrase("{what} cannot be carried to {id}", what=error.what, id=provider.id)
+                )
                 return
         terms = _terms(inputs, price, limits, openrouter=provider.id == "openrouter")
         if terms is not None and body is not None and not self._carries(codec, native, terms.min_output):
@@ -372,7 +391,7 @@ class _Builder:
             self.unpriced_tier = None if inputs.prices.find(provider.id, native) is None else (
                 inputs.call.shape.service_tier
             )
-            self.skip(route, provider.id, slug, "the model has no price, and a spend cap or credits apply")
+            self.skip(route, provider.id, slug, Phrase("the model has no price, and a spend cap or credits apply"))
             return
         funding = Funding.CREDITS if route is Route.CREDITS else Funding.BYOK
         self.keys.add(credential.id)
@@ -401,34 +420,44 @@ class _Builder:
         if self.unpriced_tier is not None:
             return Refusal(
                 Code.UNPRICED_MODEL,
-                f"{self.unpriced} has no known price at the service tier {self.unpriced_tier[:40]!r}, and a spend cap "
-                "or credits apply.", "Leave the service tier out.", param="service_tier",
+                Phrase(
+                    "{unpriced} has no known price at the service tier {tier}, and a spend cap or credits "
+                    "apply.", unpriced=self.unpriced, tier=repr(self.unpriced_tier[:40]),
+                ), Phrase("Leave the service tier out."), param="service_tier",
             )
         if self.unpriced is not None:
             known = [model for provider, model in self.inputs.prices.prices if provider == "openrouter"]
             near = get_close_matches(self.unpriced, known, 1, 0.8)
-            meant = f"Did you mean {near[0]}? Otherwise use" if near else "Use"
+            meant = Phrase("Did you mean {model}? Otherwise use", model=near[0]) if near else Phrase("Use")
             return Refusal(
-                Code.UNPRICED_MODEL, f"{self.unpriced} has no known price, and a spend cap or credits apply.",
-                f"{meant} a priced model, or set a price in ownkey.toml.", param="model",
+                Code.UNPRICED_MODEL, Phrase(
+                    "{unpriced} has no known price, and a spend cap or credits apply.", unpriced=self.unpriced,
+                ),
+                Phrase("{meant} a priced model, or set a price in ownkey.toml.", meant=meant), param="model",
             )
         if self.plan.unhealthy is not None:
             return words.unhealthy(self.plan.unhealthy)
         if self.untranslatable is not None:
             return Refusal(
-                Code.BAD_REQUEST, f"{self.untranslatable.what} cannot be carried to any route of this model.",
-                "Leave the parameter out, or name a model whose provider takes it.", param=self.untranslatable.what,
+                Code.BAD_REQUEST, Phrase(
+                    "{what} cannot be carried to any route of this model.", what=self.untranslatable.what,
+                ),
+                Phrase("Leave the parameter out, or name a model whose provider takes it."),
+                param=self.untranslatable.what,
             )
-        reasons = "; ".join(dict.fromkeys(skip.why for skip in self.plan.skips)) or "no route serves it"
+        reasons = together(
+            *dict.fromkeys(skip.why for skip in self.plan.skips), between="; "
+        ) or Phrase("no route serves it")
         if self.unserved and self.unserved == len(self.plan.skips):
             return words.unserved(self.inputs.call.endpoint, reasons)
         if reasons == NO_PLATFORM_KEY:
             return Refusal(
-                Code.PROVIDER_UNAVAILABLE, f"Credits cannot pay for this call: {reasons}.",
-                "The operator sets it up with `ownkey credential add openrouter --platform`.",
+                Code.PROVIDER_UNAVAILABLE, Phrase("Credits cannot pay for this call: {reasons}.", reasons=reasons),
+                Phrase("The operator sets it up with `ownkey credential add openrouter --platform`."),
             )
         return Refusal(
-            Code.PROVIDER_UNAVAILABLE, f"No route can take this call now: {reasons}.", "Try again shortly.",
+            Code.PROVIDER_UNAVAILABLE, Phrase("No route can take this call now: {reasons}.", reasons=reasons),
+            Phrase("Try again shortly."),
             retry_after_s=5,
         )
 
@@ -441,10 +470,10 @@ class _Builder:
                     return ""
                 only = _only_openrouter(inputs, direct[0])
                 if only:
-                    return f"{', '.join(only)}: only OpenRouter understands this"
+                    return Phrase("{names}: only OpenRouter understands this", names=", ".join(only))
                 own = direct[0].id
                 if inputs.call.endpoint == "embeddings" and own not in inputs.product.direct_embeddings:
-                    return f"embeddings of {own} go direct only where direct_embeddings lists it"
+                    return Phrase("embeddings of {own} go direct only where direct_embeddings lists it", own=own)
                 return direct[0], direct[1], inputs.workspace, direct[2]
             case Route.OPENROUTER:
                 credential = inputs.workspace.credentials["openrouter"]
@@ -459,10 +488,13 @@ class _Builder:
     def _why_not(self, route: Route, credential: Credential, sick: bool) -> str | None:
         """Why this key cannot be used now. The platform's own is tried whatever is known: nothing stands behind it."""
         if credential.id in self.inputs.unusable or credential.undecryptable:
-            return "the saved key cannot be opened"
+            return Phrase("the saved key cannot be opened")
         if not sick or route is Route.CREDITS or credential.id == self.inputs.on_trial:
             return None
-        why = f"the key is marked {credential.health.value} ({credential.health_signal})"
+        why = Phrase(
+            "the key is marked {health} ({signal})", health=credential.health.value,
+            signal=credential.health_signal,
+        )
         may_try = self.circuits.may_try_unhealthy(circuit_id(credential), self.inputs.now)
         if may_try and is_due(credential, self.inputs.now_ms):
             return None
@@ -517,5 +549,5 @@ def _read(load: Callable[[], T]) -> T:
         return load()
     except BadRequest as error:
         raise Refused(Refusal(
-            Code.BAD_REQUEST, str(error), "Correct the request body.", param=error.param,
+            Code.BAD_REQUEST, str(error), Phrase("Correct the request body."), param=error.param,
         )) from error

@@ -23,6 +23,7 @@ TELL_SIGN_INS_S = 5.0
 UNKNOWN_EVERY_MS = 60_000
 FORGET_PORTAL_S = 3_600.0
 VERIFY_S = 300.0
+VERIFY_WHOLE_S = 86_400.0
 BILLING_S = 60.0
 PAYMENTS_S = 300.0
 RECONCILE_S = 86_400.0
@@ -33,6 +34,8 @@ READ_KEYS_S = 600.0
 LATE_COSTS_S = 2.0
 DELIVER_S = 1.0
 CALENDAR_S = 30.0
+KEYSET_S = 3.0
+OPEN_ALL_S = 86_400.0
 _SHOWN = 20
 
 NowMs = Callable[[], int]
@@ -47,6 +50,10 @@ class Holds(Protocol):
 class Checks(Protocol):
     async def verify(self, at_ms: int) -> Sequence[Finding]:
         """Recompute every counter from rows and check every invariant; empty: clean."""
+        ...
+
+    async def verify_recent(self, at_ms: int) -> Sequence[Finding]:
+        """The same, without what has not been touched since the last clean check."""
         ...
 
 
@@ -137,6 +144,18 @@ class SignIns(Protocol):
 class OperatorVisits(Protocol):
     async def forget_operators(self, at_ms: int) -> object:
         """End operators' visits that have expired, and drop what has no more use."""
+        ...
+
+
+class KeyKeeper(Protocol):
+    async def run(self) -> object:
+        """Read the keyset again if its file changed, and say what this process has loaded."""
+        ...
+
+
+class KeyCheck(Protocol):
+    async def run(self) -> object:
+        """Try whether everything that is sealed still opens."""
         ...
 
 
@@ -313,11 +332,22 @@ def price_sync_job(
     return Job("price_sync", interval_s, run, at_once=True)
 
 
-def verify_job(checks: Checks, now_ms: NowMs, *, interval_s: float = VERIFY_S) -> Job:
-    """Drift is an alarm and nothing else: nothing repairs books silently."""
+def verify_job(
+    checks: Checks, now_ms: NowMs, *, interval_s: float = VERIFY_S, whole_s: float = VERIFY_WHOLE_S
+) -> Job:
+    """Drift is an alarm and nothing else: nothing repairs books silently. Everything is read in the first round, once a
+    day, and in every round from the one that found something to the one that finds nothing; in between, what calls
+    and payments touched."""
+    clean_ms: list[int] = []
 
     async def run() -> None:
-        findings = await checks.verify(now_ms())
+        at_ms = now_ms()
+        whole = not clean_ms or not 0 <= at_ms - clean_ms[-1] < whole_s * 1_000
+        findings = await (checks.verify(at_ms) if whole else checks.verify_recent(at_ms))
+        if findings:
+            clean_ms.clear()
+        elif whole:
+            clean_ms[:] = [at_ms]
         for finding in findings[:_SHOWN]:
             _log.critical(
                 "the books do not balance: %s in workspace %s: %s (%s)",
@@ -327,6 +357,24 @@ def verify_job(checks: Checks, now_ms: NowMs, *, interval_s: float = VERIFY_S) -
             _log.critical("the books do not balance: %d findings more", len(findings) - _SHOWN)
 
     return Job("verify", interval_s, run)
+
+
+def keyset_job(keeper: KeyKeeper, *, interval_s: float = KEYSET_S) -> Job:
+    """At start too: nobody may promote a key before it is known what this process has."""
+
+    async def run() -> None:
+        await keeper.run()
+
+    return Job("keyset", interval_s, run, at_once=True)
+
+
+def open_all_job(check: KeyCheck, *, interval_s: float = OPEN_ALL_S) -> Job:
+    """At start and once a day; what does not open is counted, named and shown before a call finds it."""
+
+    async def run() -> None:
+        await check.run()
+
+    return Job("open_all", interval_s, run, at_once=True)
 
 
 class LongWork(Protocol):
@@ -342,6 +390,7 @@ class LongWork(Protocol):
 WORK_S = 1.0
 WORK_LANES = 2
 FORGET_FILES_S = 600.0
+BACKUP_S = 60.0
 
 
 def work_jobs(work: LongWork, *, interval_s: float = WORK_S, lanes: int = WORK_LANES) -> tuple[Job, ...]:
@@ -357,3 +406,19 @@ def work_jobs(work: LongWork, *, interval_s: float = WORK_S, lanes: int = WORK_L
         *(Job(f"work_{n}", interval_s, run, at_once=True) for n in range(1, lanes + 1)),
         Job("forget_files", FORGET_FILES_S, forget, at_once=True),
     )
+
+
+class Backups(Protocol):
+    async def start_due(self) -> bool:
+        """Begin a backup where the schedule wants one."""
+        ...
+
+
+def backup_job(backups: Backups, *, interval_s: float = BACKUP_S) -> Job:
+    """At start too: what was due while nothing ran is made now."""
+
+    async def run() -> None:
+        if await backups.start_due():
+            _log.info("a scheduled backup begins")
+
+    return Job("backup", interval_s, run, at_once=True)

@@ -34,6 +34,8 @@ _STYLE = {
     "label": "padding:4px 16px 4px 0;font-size:14px;color:#52525b;text-align:left;font-weight:normal;"
              "vertical-align:top;white-space:nowrap;",
     "value": "padding:4px 0;font-size:14px;overflow-wrap:anywhere;",
+    "call": "margin:0 0 16px;font-size:14px;line-height:1.5;",
+    "link": "color:#1d4ed8;",
     "button": "display:inline-block;padding:12px 20px;background-color:#1d4ed8;color:#ffffff;font-size:16px;"
               "text-decoration:none;border-radius:6px;",
 }
@@ -42,6 +44,7 @@ _DARK = (
     ".page{background-color:#18181b!important;color:#f4f4f5!important}"
     ".card{background-color:#27272a!important;border-color:#52525b!important;color:#f4f4f5!important}"
     ".small{color:#d4d4d8!important}"
+    ".link{color:#93c5fd!important}"
 )
 
 
@@ -50,11 +53,18 @@ def render_text(notice: Notice) -> str:
     parts = [
         notice.headline,
         "\n".join(f"{label}: {value}" for label, value in notice.facts),
-        f"What calls do now: {notice.calls_now}",
+        f"{notice.asks} {notice.calls_now}",
         f"{notice.button}: {_link(notice.url)}",
+        _call_text(notice),
         "\n".join(part for part in ("-- ", notice.why, notice.mute) if part),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _call_text(notice: Notice) -> str:
+    told = f"{notice.caused_by} {notice.call}" if notice.call else ""
+    link = f"{notice.opens_receipt}: {_link(notice.call_url)}" if notice.call_url else ""
+    return "\n".join(part for part in (told, link) if part)
 
 
 def render_html(notice: Notice) -> str:
@@ -79,14 +89,27 @@ def render_html(notice: Notice) -> str:
         f"<style>@media (prefers-color-scheme: dark){{{_DARK}}}</style></head>"
         f'<body class="page" style="{_STYLE["page"]}"><div class="card" style="{_STYLE["card"]}">'
         f'{where}<h1 style="{_STYLE["title"]}">{_shown(title)}</h1>{more}{table}'
-        f'<p style="{_STYLE["text"]}"><strong>What calls do now:</strong> {escape(notice.calls_now)}</p>'
+        f'<p style="{_STYLE["text"]}"><strong>{escape(notice.asks)}</strong> {escape(notice.calls_now)}</p>'
         f'<p style="{_STYLE["text"]}"><a href="{escape(_link(notice.url), quote=True)}" style="{_STYLE["button"]}">'
-        f"{escape(notice.button)}</a></p>{foot}</div></body></html>"
+        f"{escape(notice.button)}</a></p>{_call_html(notice)}{foot}</div></body></html>"
     )
 
 
+def _call_html(notice: Notice) -> str:
+    """The call that set it off, beside the one button: a plain link to its receipt."""
+    told = f"<strong>{escape(notice.caused_by)}</strong> {_shown(notice.call)} " if notice.call else ""
+    link = ""
+    if notice.call_url:
+        url = escape(_link(notice.call_url), quote=True)
+        link = f'<a class="link" href="{url}" style="{_STYLE["link"]}">{escape(notice.opens_receipt)}</a>'
+    return f'<p style="{_STYLE["call"]}">{told}{link}</p>' if told or link else ""
+
+
 def _split(headline: str) -> tuple[str, str]:
-    """A headline that is a list of changes would fill a phone's screen in bold: its beginning, and the rest."""
+    """Several sentences, or a list of changes, would fill a phone's screen in bold: the beginning, and the rest."""
+    first, stop, others = headline.partition(". ")
+    if stop and len(first) < TITLE_LENGTH:
+        return f"{first}.", others
     beginning, colon, rest = headline.partition(": ")
     if len(headline) <= TITLE_LENGTH or not colon:
         return headline, ""

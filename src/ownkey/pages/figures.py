@@ -3,15 +3,18 @@
 Amounts are nano-USD and never pass through a float. Credits are whole and never look like dollars.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
+from ownkey.domain.days import tell_date, tell_day, tell_moment, tell_month, tell_month_of, tell_reset
 from ownkey.domain.money import NUSD_PER_USD, format_usd
+from ownkey.domain.phrases import Phrase
 
 CENT_NUSD = NUSD_PER_USD // 100
-UNKNOWN = "unknown"
+UNKNOWN = Phrase("unknown")
 
 
 def usd(amount_nusd: int | None) -> str:
@@ -33,10 +36,10 @@ def usd_exact(amount_nusd: int | None) -> str:
     return f"{'−' if amount_nusd < 0 else ''}US${text}"
 
 
-def money(amount_nusd: int | None) -> Markup:
+def money(amount_nusd: int | None, say: Callable[[str], str] = str) -> Markup:
     """A sum at a glance whose exact figure a machine, or a pointer at rest, can read."""
     if amount_nusd is None:
-        return Markup("<span>unknown</span>")
+        return Markup("<span>{}</span>").format(say(UNKNOWN))
     return Markup('<data value="{}" title="{}">{}</data>').format(
         format_usd(amount_nusd), usd_exact(amount_nusd), usd(amount_nusd)
     )
@@ -44,7 +47,7 @@ def money(amount_nusd: int | None) -> Markup:
 
 def credits(amount: int) -> str:
     """`3 credits`, `1 credit`, `12,000 credits`."""
-    return f"{amount:,} credit{'' if amount == 1 else 's'}"
+    return Phrase("1 credit") if amount == 1 else Phrase("{count} credits", count=f"{amount:,}")
 
 
 def cents(amount_cents: int, currency: str) -> str:
@@ -84,52 +87,66 @@ def zone(name: str) -> tzinfo:
 def moment(at_ms: int, timezone: str) -> str:
     """`14 Nov 2026, 09:31 UTC`; another zone is named by its own short name."""
     at = datetime.fromtimestamp(at_ms // 1_000, zone(timezone))
-    return f"{at.day} {at:%b %Y, %H:%M} {at.tzname()}"
+    return tell_moment(at)
 
 
 def short_moment(at_ms: int, timezone: str) -> str:
     """`14 Nov, 09:31:07`, for tables that name their zone once."""
     at = datetime.fromtimestamp(at_ms // 1_000, zone(timezone))
-    return f"{at.day} {at:%b, %H:%M:%S}"
+    return Phrase("{day}, {time}", day=tell_day(at.day, at.month), time=f"{at:%H:%M:%S}")
 
 
 def day(at_ms: int, timezone: str) -> str:
     """`1 Dec 2026`."""
     at = datetime.fromtimestamp(at_ms // 1_000, zone(timezone))
-    return f"{at.day} {at:%b %Y}"
+    return tell_date(at.day, at.month, at.year)
 
 
 def reset_moment(at_ms: int, timezone: str) -> str:
     """`1 Dec 00:00 UTC`: when a period begins anew."""
     at = datetime.fromtimestamp(at_ms // 1_000, zone(timezone))
-    return f"{at.day} {at:%b %H:%M} {at.tzname()}"
+    return tell_reset(at)
 
 
 def month(period_key: str) -> str:
     """`2026-11` → `November`; what is no month is shown as it is."""
     try:
-        return datetime.strptime(period_key[:7], "%Y-%m").replace(tzinfo=UTC).strftime("%B")
+        return tell_month(datetime.strptime(period_key[:7], "%Y-%m").replace(tzinfo=UTC).month)
     except ValueError:
         return period_key
+
+
+def month_of_year(period_key: str, *, short: bool = False) -> str:
+    """`2026-11` → `November 2026`, `Nov 2026`; what is no month is shown as it is."""
+    try:
+        at = datetime.strptime(period_key[:7], "%Y-%m").replace(tzinfo=UTC)
+    except ValueError:
+        return period_key
+    return tell_month_of(at.year, at.month, short=short)
 
 
 def ago(at_ms: int, now_ms: int) -> str:
     """`just now`, `40 s ago`, `5 min ago`, `3 h ago`, `12 days ago`."""
     seconds = max(0, now_ms - at_ms) // 1_000
     if seconds < 5:
-        return "just now"
-    for size, unit in ((86_400, "day"), (3_600, "h"), (60, "min")):
-        if seconds >= size * (2 if unit == "day" else 1):
-            return f"{seconds // size} {unit}{'s' if unit == 'day' else ''} ago"
-    return f"{seconds} s ago"
+        return Phrase("just now")
+    if seconds >= 2 * 86_400:
+        return Phrase("{count} days ago", count=seconds // 86_400)
+    if seconds >= 3_600:
+        return Phrase("{count} h ago", count=seconds // 3_600)
+    if seconds >= 60:
+        return Phrase("{count} min ago", count=seconds // 60)
+    return Phrase("{count} s ago", count=seconds)
 
 
-def when(at_ms: int | None, timezone: str, now_ms: int) -> Markup:
+def when(at_ms: int | None, timezone: str, now_ms: int, say: Callable[[str], str] = str) -> Markup:
     """A time as one reads it now, with the exact one in the element."""
     if at_ms is None:
-        return Markup("<span>never</span>")
+        return Markup("<span>{}</span>").format(say(Phrase("never")))
     iso = datetime.fromtimestamp(at_ms // 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso, moment(at_ms, timezone), ago(at_ms, now_ms))
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        iso, say(moment(at_ms, timezone)), say(ago(at_ms, now_ms))
+    )
 
 
 def clip(text: str | None, length: int = 120) -> str:
@@ -141,6 +158,6 @@ def clip(text: str | None, length: int = 120) -> str:
 
 
 __all__ = [
-    "ago", "cents", "clip", "count", "credits", "day", "duration", "moment", "money", "month", "percent",
-    "reset_moment", "short_moment", "usd", "usd_exact", "when", "zone",
+    "ago", "cents", "clip", "count", "credits", "day", "duration", "moment", "money", "month", "month_of_year",
+    "percent", "reset_moment", "short_moment", "usd", "usd_exact", "when", "zone",
 ]

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.receipts import AttemptRecord
 from ownkey.domain.scrub import scrub
 
@@ -13,7 +14,9 @@ def result_of(attempt: AttemptRecord) -> str:
     """Status and class of an attempt: `429 rate_limit`, `200`, `no answer, network`."""
     if attempt.failure is None:
         return str(attempt.status or "–") if attempt.signal == "" else attempt.signal
-    return f"{attempt.status} {attempt.failure}" if attempt.status is not None else f"no answer, {attempt.failure}"
+    if attempt.status is None:
+        return Phrase("no answer, {failure}", failure=attempt.failure)
+    return f"{attempt.status} {attempt.failure}"
 
 
 def own_words(attempt: AttemptRecord) -> str:

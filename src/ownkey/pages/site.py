@@ -8,12 +8,14 @@ import gzip
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
 from jinja2.ext import extract_from_ast
 
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.receipts import provider_name
 from ownkey.domain.scrub import looks_like_secret, scrub
 from ownkey.pages import figures
@@ -40,9 +42,12 @@ class Asset:
 
 
 class Site:
-    """`prefix` is where assets are served from. `theme` is a host's own style sheet as text, "" for none."""
+    """`prefix` is where assets are served from. `theme` is a host's own style sheet as text, "" for none. `compiled`
+    keeps what templates were compiled to, for many sites of one process."""
 
-    def __init__(self, words: Words, *, theme: str = "", prefix: str = "/portal/assets/") -> None:
+    def __init__(
+        self, words: Words, *, theme: str = "", prefix: str = "/portal/assets/", compiled: BytecodeCache | None = None
+    ) -> None:
         self.words = words
         self._prefix = prefix
         self._assets = {name: asset for name in ASSETS if (asset := _load(name)) is not None}
@@ -50,7 +55,7 @@ class Site:
             self._assets["theme.css"] = _asset("theme.css", theme.encode())
         self._served = {asset.url_name: asset for asset in self._assets.values()}
         self._embed = _load(EMBED)
-        self._environment = self._make_environment()
+        self._environment = self._make_environment(compiled)
 
     @property
     def has_htmx(self) -> bool:
@@ -93,23 +98,31 @@ class Site:
                     found.update(dict.fromkeys(text for text in texts if text))
         return tuple(found)
 
-    def _make_environment(self) -> Environment:
+    def _make_environment(self, compiled: BytecodeCache | None) -> Environment:
         environment = Environment(
             loader=PackageLoader("ownkey.pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-            lstrip_blocks=True, auto_reload=False,
+            lstrip_blocks=True, auto_reload=False, finalize=self._retell, bytecode_cache=compiled,
         )
         environment.globals.update({
             "_": self.words, "plural": self.words.plural, "asset": self.url, "has_htmx": self.has_htmx,
-            "usd": figures.usd, "usd_exact": figures.usd_exact, "money": figures.money, "credits": figures.credits,
+            "usd": figures.usd, "usd_exact": figures.usd_exact,
+            "money": partial(figures.money, say=self.words), "credits": figures.credits,
             "cents": figures.cents, "count": figures.count, "percent": figures.percent, "duration": figures.duration,
             "moment": figures.moment, "short_moment": figures.short_moment, "day": figures.day,
-            "reset_moment": figures.reset_moment, "month": figures.month, "when": figures.when,
+            "reset_moment": figures.reset_moment, "month": figures.month,
+            "month_of_year": figures.month_of_year, "when": partial(figures.when, say=self.words),
             "provider_name": provider_name,
         })
-        environment.filters["told"] = told
+        environment.filters["told"] = self._told
         environment.filters["kept"] = kept
         return environment
 
+    def _retell(self, value: object) -> object:
+        """What the domain says in words is shown in the host's."""
+        return self.words(value) if isinstance(value, Phrase) else value
+
+    def _told(self, text: object, length: int = 160) -> str:
+        return told(self._retell(text), length)
 
 
 def told(text: object, length: int = 160) -> str:

@@ -44,5 +44,6 @@ PROBLEM_STATUSES: Mapping[ProblemCode, int] = {
     ProblemCode.TOO_MANY_TESTS: 429,
     ProblemCode.IDEMPOTENCY_MISMATCH: 422,
     ProblemCode.IDEMPOTENCY_IN_PROGRESS: 409,
+    ProblemCode.DATA_KEY_CLOSED: 503,
     ProblemCode.STORE_UNAVAILABLE: 503,
 }

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from ownkey.domain.phrases import Phrase, fill, gaps_of, retell
+
 TEXTS: Final = "texts.json"
 """The catalogue beside this module, written by `make words`."""
 
@@ -24,19 +26,17 @@ FIXED: Final = frozenset({
 
 
 class Words:
-    """Says a text, or the host's own one. A host's text that lacks a gap simply does not show that value."""
+    """Says a text, or the host's own one."""
 
     def __init__(self, own: Mapping[str, str] | None = None) -> None:
         self._own = dict(own or {})
 
     def __call__(self, text: str, **values: object) -> str:
         """Plain text; whoever puts it into a page escapes it."""
-        said = self._own.get(text, text)
-        if not values:
-            return said
-        for name, value in values.items():
-            said = said.replace("{" + name + "}", str(value))
-        return said
+        if isinstance(text, Phrase):
+            return text.told(self._own)
+        own = self._own.get(text, text)
+        return fill(own, {name: retell(value, self._own) for name, value in values.items()}) if values else own
 
     def plural(self, one: str, many: str, count: int, **values: object) -> str:
         return self(one if count == 1 else many, count=f"{count:,}", **values)
@@ -50,10 +50,27 @@ def known_texts() -> tuple[str, ...]:
 def check_words(own: Mapping[str, str], known: Collection[str]) -> list[str]:
     """What is wrong with a host's own texts, a sentence each; none: they can be used."""
     found = []
-    for text in own:
+    for text, instead in own.items():
         if text in FIXED:
             found.append(f"{text!r} is a label that cannot be changed.")
         elif text not in known:
             close = get_close_matches(text, known, n=1)
             found.append(f"The pages have no text {text[:80]!r}." + (f" Did you mean {close[0]!r}?" if close else ""))
+        else:
+            found += _wrong_gaps(text, instead)
     return found
+
+
+def _wrong_gaps(text: str, instead: str) -> list[str]:
+    """A value that is not shown, or a gap that nothing fills: either is a page that says something else."""
+    has, given = gaps_of(text), gaps_of(instead)
+    told = f"Your text for {text[:80]!r}"
+    unknown = [
+        f"{told} has a gap {{{gap}}} that nothing fills." + _meant(gap, has - given) for gap in sorted(given - has)
+    ]
+    return unknown or [f"{told} leaves out {{{gap}}}: put it where the value stands." for gap in sorted(has - given)]
+
+
+def _meant(gap: str, left: Collection[str]) -> str:
+    close = get_close_matches(gap, left, n=1, cutoff=0.4) or sorted(left)[:1]
+    return f" Did you mean {{{close[0]}}}?" if close else " Leave it out."

@@ -13,6 +13,7 @@ from ownkey.control.problems import Problem, invalid
 from ownkey.control.receipts import to_receipt
 from ownkey.control.search import NEW_MOST, Bar
 from ownkey.domain.activity import ActivitySums, Choices, Outcome, outcome_of
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.portal import Page, Sight
 from ownkey.domain.receipts import KEY_TEST, Receipt, provider_name
 from ownkey.domain.records import ReceiptFilter
@@ -35,8 +36,8 @@ FILTERS: Final = (
 
 _BY_TRACE: Final = "trace"
 KEY_TYPED: Final = invalid(
-    "filter", "This looks like an API key, so nothing was looked for.",
-    "Take it out of the address; calls of one key are found by its entry under Key.",
+    "filter", Phrase("This looks like an API key, so nothing was looked for."),
+    Phrase("Take it out of the address; calls of one key are found by its entry under Key."),
 )
 
 

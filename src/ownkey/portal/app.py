@@ -11,7 +11,9 @@ from dataclasses import replace
 from starlette.routing import compile_path
 
 from ownkey.control.problems import Problem, ProblemCode
+from ownkey.domain.connect import APPROVE_PATH
 from ownkey.domain.errors import Conflict, NotFound, StoreError
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.portal import Page, PortalSession, has_page
 from ownkey.domain.refusals import Refused
 from ownkey.pages.http import (
@@ -28,7 +30,7 @@ from ownkey.pages.statuses import PROBLEM_STATUSES
 from ownkey.pages.wire import BodyStalled, BodyTooLarge, HungUp, Receive, Scope, Send
 from ownkey.portal.routes import ROUTES
 from ownkey.portal.sessions import SessionDoor, Visitor
-from ownkey.portal.visit import House, PortalRoute, Visit, is_enough
+from ownkey.portal.visit import TICKET, House, PortalRoute, Visit, is_enough
 
 log = logging.getLogger("ownkey.portal")
 
@@ -92,14 +94,15 @@ class PortalApp:
             log.error("a page failed: %s in %s", error_id, type(error).__name__, exc_info=error)
             answer = self.message(
                 500, "Something went wrong on our side", "Nothing is known to have changed.",
-                f"Reload the page. If it repeats, tell your operator this id: {error_id}.",
+                Phrase("Reload the page. If it repeats, tell your operator this id: {id}.", id=error_id),
+                back="/portal",
             )
         return answer, visitor
 
     def _open(self, request: PageRequest) -> Answer | None:
         """What everybody gets without being asked who they are; None: it is something else."""
         if request.method not in _METHODS:
-            return self.message(405, "Not this way", "Pages are read and their forms sent; nothing else.", "",
+            return self.message(405, "Not this way", Phrase("Pages are read and their forms sent; nothing else."), "",
                                 headers=[("allow", ", ".join(_METHODS))])
         path, encodings = request.path, request.headers.get("accept-encoding", "")
         if path.startswith(_ASSETS):
@@ -111,7 +114,7 @@ class PortalApp:
         if path == _ENTER:
             return await self._sessions.enter(request)
         if visitor is None:
-            return self._ended()
+            return self._used_up() if path == APPROVE_PATH and TICKET in request.query else self._ended()
         if path == _LEAVE and request.method == "POST":
             return await self._sessions.leave(request, visitor)
         if path == _TICKETS and request.method == "POST":
@@ -160,6 +163,14 @@ class PortalApp:
         return self.message(
             401, "Session ended", "You are not signed in to these pages any more. Nothing was lost that was saved.",
             "Open them again from {product}.", link=self._house.reopen_url, link_text="Reopen",
+        )
+
+    def _used_up(self) -> Answer:
+        """The page by which a sign-in leaves a frame, without a ticket that is good."""
+        return self.message(
+            410, "This sign-in cannot be begun", "Its page opens once, within ten minutes. Nothing was changed.",
+            "Go back to the page with your AI keys and choose Sign in with OpenRouter again.",
+            link=self._house.reopen_url, link_text="Reopen",
         )
 
     def _told(self, problem: Problem) -> Answer:

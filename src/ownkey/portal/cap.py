@@ -17,6 +17,7 @@ from ownkey.control.verification import ASSUMPTIONS
 from ownkey.control.workspaces import check_timezone
 from ownkey.domain.caps import is_reached
 from ownkey.domain.money import format_usd
+from ownkey.domain.phrases import Phrase, together
 from ownkey.domain.portal import Page, Sight
 from ownkey.domain.records import CapSetting
 from ownkey.pages.http import Answer
@@ -98,8 +99,8 @@ async def save(visit: Visit) -> Answer:
     """Checks all fields, asks where AI would pause, else saves and shows what came of it."""
     typed = Typed(*(visit.request.field(name) for name in ("cap_usd", "threshold_percent", "timezone")))
     setting = await visit.desk.caps.show(visit.workspace)
-    sent = visit.request.field("version")
-    if sent and sent != _version(visit, setting):
+    version = _version(visit, setting)
+    if visit.is_stale(version):
         return _show_form(visit, await cap_form(visit, stale=True), 409)
     wrong, cap_nusd, threshold = _read(typed)
     if wrong:
@@ -108,7 +109,7 @@ async def save(visit: Visit) -> Answer:
     path = _PATHS[visit.page]
     if pauses and visit.request.field("confirmed") != "yes":
         asked = urlencode({"cap_usd": typed.cap, "threshold_percent": typed.threshold, "timezone": typed.timezone})
-        return visit.go(f"{path}/cap/confirm?{asked}&version={sent or _version(visit, setting)}")
+        return visit.go(f"{path}/cap/confirm?{asked}&version={version}")
     if typed.timezone and typed.timezone != visit.workspace.timezone:
         await visit.desk.workspaces.change(visit.workspace, {"timezone": typed.timezone}, visit.actor)
     after = setting
@@ -126,16 +127,16 @@ def _read(typed: Typed) -> tuple[dict[str, str], int | None, int]:
     try:
         cap_nusd = parse_cap(typed.cap)
     except Problem as problem:
-        wrong[_FIELDS["cap_usd"]] = f"{problem.message} {problem.fix}"
+        wrong[_FIELDS["cap_usd"]] = together(problem.message, problem.fix)
     try:
         threshold = _read_threshold(typed.threshold)
     except Problem as problem:
-        wrong[_FIELDS["threshold_percent"]] = f"{problem.message} {problem.fix}"
+        wrong[_FIELDS["threshold_percent"]] = together(problem.message, problem.fix)
     try:
         if typed.timezone:
             check_timezone(typed.timezone)
     except Problem as problem:
-        wrong[_FIELDS["timezone"]] = f"{problem.message} {problem.fix}"
+        wrong[_FIELDS["timezone"]] = together(problem.message, problem.fix)
     return wrong, cap_nusd, threshold
 
 
@@ -143,8 +144,8 @@ def _read_threshold(text: str) -> int:
     bare = text.removesuffix("%").strip()
     if not (bare.isascii() and bare.isdigit() and len(bare) <= 2 and 1 <= int(bare) <= 99):
         raise invalid(
-            "threshold_percent", "The alert threshold is a whole number from 1 to 99.",
-            "Use 80 to be told at 80% of the cap; at 100% there is always an alert.",
+            "threshold_percent", Phrase("The alert threshold is a whole number from 1 to 99."),
+            Phrase("Use 80 to be told at 80% of the cap; at 100% there is always an alert."),
         )
     return int(bare)
 

@@ -11,15 +11,16 @@ from ownkey.control.connect import ConnectWish
 from ownkey.control.credentials import Saved
 from ownkey.control.key_test import KeyTestResult, Outcome
 from ownkey.control.problems import Problem, ProblemCode
+from ownkey.domain.connect import APPROVE_PATH, PENDING_MS
 from ownkey.domain.credentials import Wrapping
 from ownkey.domain.errors import Conflict
 from ownkey.domain.portal import Page, Sight
 from ownkey.domain.receipts import provider_name
 from ownkey.pages.http import Answer
 from ownkey.pages.statuses import PROBLEM_STATUSES
-from ownkey.portal.credential_cards import PATH, Ask, Found, return_page
+from ownkey.portal.credential_cards import PATH, Act, Ask, Found, return_page
 from ownkey.portal.credentials import News, page, provider_of, stale, version_of
-from ownkey.portal.visit import PortalRoute, Visit, fresh
+from ownkey.portal.visit import TICKET, PortalRoute, Visit, fresh
 
 SAVEABLE: Final = frozenset({
     Outcome.WORKS, Outcome.WORKS_NO_BALANCE, Outcome.RESTRICTED, Outcome.UNREACHABLE,
@@ -34,6 +35,8 @@ _REFUSED: Final[Mapping[ProblemCode, str]] = {
 
 async def test(visit: Visit) -> Answer:
     """The typed key, else the one that was tested before in this page, else the saved one."""
+    if "key" not in visit.request.form and not visit.request.field("candidate"):
+        return await _test_saved(visit)
     provider, typed = provider_of(visit), ""
     label = visit.request.field("label")
     try:
@@ -47,10 +50,27 @@ async def test(visit: Visit) -> Answer:
             problem = _nothing_typed(visit)
         return await _refused(visit, provider, typed, label, problem)
     visit = await fresh(visit)
-    of_saved = not typed and "key" not in visit.request.form
-    return await page(visit, Ask(
-        provider, "tested" if of_saved else "edit", found=_found(visit, provider, typed, result), label=label,
-    ))
+    return await page(visit, Ask(provider, "edit", found=_found(visit, provider, typed, result), label=label))
+
+
+async def _test_saved(visit: Visit) -> Answer:
+    """From the card of a saved key, which has no field: whatever comes of it stands on the card as it is."""
+    provider = provider_of(visit)
+    try:
+        result = await visit.desk.key_test.run(
+            visit.workspace, provider, None, address=visit.request.address, actor=visit.actor,
+            token_id=visit.session.id,
+        )
+    except Problem as problem:
+        visit = await fresh(visit)
+        if problem.code is ProblemCode.NOT_FOUND:
+            return await _stale(visit, provider, "", act="")
+        return await page(
+            visit, Ask(provider, "tested", found=Found("refused", problem=problem)),
+            status=PROBLEM_STATUSES[problem.code],
+        )
+    visit = await fresh(visit)
+    return await page(visit, Ask(provider, "tested", found=_found(visit, provider, "", result)))
 
 
 async def save(visit: Visit) -> Answer:
@@ -82,11 +102,16 @@ async def paste(visit: Visit) -> Answer:
 
 
 async def sign_in(visit: Visit) -> Answer:
-    """To OpenRouter's own page: a link that leaves the frame, since no form may lead to another site."""
+    """To OpenRouter's own page: by a link, since no form may lead to another site; out of a frame to a page of ours
+    first, since a frame has no cookie by which its browser would be known when it comes back."""
     provider = provider_of(visit)
     if provider != "openrouter":
         return visit.go(PATH)
     label = visit.request.field("label")
+    if visit.is_stale(version_of(visit, provider)):
+        return await _stale(visit, provider, label)
+    if visit.session.mode == "frame":
+        return await _leave_frame(visit)
     try:
         started = await visit.desk.connect.start(
             visit.workspace, ConnectWish(label=label, return_url=return_page(visit)), visit.actor
@@ -94,12 +119,37 @@ async def sign_in(visit: Visit) -> Answer:
     except Problem as problem:
         return await _refused(visit, provider, "", label, problem)
     return visit.show(
-        "credentials_sign_in.html", title=visit.say("Sign in with OpenRouter"), url=started.authorization_url,
-        until_ms=started.expires_at_ms, path=PATH,
+        "credentials_sign_in.html", title=visit.say("Sign in with OpenRouter"), leaves=False,
+        url=started.authorization_url, until_ms=started.expires_at_ms, path=PATH,
+    )
+
+
+async def approve(visit: Visit) -> Answer:
+    """The page that a frame is left by: it says whose key this will be, and binds the sign-in to this browser. It is
+    opened with a ticket of its own; a visit that has a cookie needs it not."""
+    if visit.session.mode != "frame":
+        return visit.go(PATH)
+    started = await visit.desk.connect.start(
+        visit.workspace, ConnectWish(return_url=return_page(visit)), visit.actor
+    )
+    name, value = started.proof
+    cookie = f"{name}={value}; Path=/; Max-Age={PENDING_MS // 1_000}; Secure; HttpOnly; SameSite=Lax"
+    return visit.show(
+        "credentials_approve.html", title=visit.say("Sign in with OpenRouter"), url=started.authorization_url,
+        until_ms=started.expires_at_ms, back=return_page(visit) or visit.house.reopen_url,
+        headers=[("set-cookie", cookie)],
     )
 
 
 # --- the steps
+
+
+async def _leave_frame(visit: Visit) -> Answer:
+    ticket = await visit.desk.portal_sessions.make_ticket(visit.session, APPROVE_PATH, PENDING_MS // 1_000)
+    return visit.show(
+        "credentials_sign_in.html", title=visit.say("Sign in with OpenRouter"), leaves=True,
+        url=f"{APPROVE_PATH}?{TICKET}={ticket}", until_ms=visit.now_ms + PENDING_MS, path=PATH,
+    )
 
 
 def _typed(visit: Visit, provider: str) -> str:
@@ -148,9 +198,9 @@ def _seal(visit: Visit, provider: str, typed: str) -> str:
     return visit.desk.candidates.seal(visit.workspace, visit.session.id, provider, typed) if typed else ""
 
 
-async def _stale(visit: Visit, provider: str, label: str) -> Answer:
+async def _stale(visit: Visit, provider: str, label: str, act: Act = "edit") -> Answer:
     problem = stale(visit, visit.say("the {provider} key", provider=provider_name(provider)))
-    return await page(visit, Ask(provider, "edit", label=label), news=News(problem=problem), status=409)
+    return await page(visit, Ask(provider, act, label=label), news=News(problem=problem), status=409)
 
 
 def _nothing_typed(visit: Visit) -> Problem:
@@ -173,4 +223,5 @@ ROUTES: tuple[PortalRoute, ...] = (
     PortalRoute("POST", f"{_CARD}/save", Page.CREDENTIALS, Sight.MANAGE, save),
     PortalRoute("POST", f"{_CARD}/paste", Page.CREDENTIALS, Sight.MANAGE, paste),
     PortalRoute("POST", f"{_CARD}/sign-in", Page.CREDENTIALS, Sight.MANAGE, sign_in),
+    PortalRoute("GET", APPROVE_PATH, Page.CREDENTIALS, Sight.MANAGE, approve),
 )

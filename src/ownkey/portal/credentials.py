@@ -15,6 +15,7 @@ from ownkey.domain.health import is_unhealthy
 from ownkey.domain.portal import Page, Sight
 from ownkey.domain.product import PROVIDERS
 from ownkey.domain.receipts import provider_name
+from ownkey.domain.refusals import Refusal
 from ownkey.domain.workspace import Credential, WorkspaceState
 from ownkey.pages.http import Answer
 from ownkey.portal.cap import cap_form
@@ -43,7 +44,9 @@ DONE: Final = frozenset({
 })
 """The words in `?done=` that the page has a sentence for."""
 
-_FAILED: Final = frozenset(code.value for code in ProblemCode if code.value.startswith(("connect_", "credential_")))
+_FAILED: Final = frozenset(
+    code.value for code in ProblemCode if code.value.startswith(("connect_", "credential_", "data_key_"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +97,17 @@ async def page(
     if any(card.state == NOT_ENTITLED for card in cards) or visit.product.plans:
         billing = await desk.billing.show(workspace)
     refusal, support_desk = visit.status.refusal, visit.product.preset == "support-desk"
+    with_cap = visit.manages and (support_desk or not visit.may_see(Page.SPEND))
     key = workspace.credentials.get("openrouter")
     return visit.show(
         "credentials.html", title=title, status=status, cards=cards, ask=ask or Ask(), news=news or News(),
         incidents=incidents, attention=_attention(visit, incidents), billing=billing,
         subscribe_url=subscribe_url(billing), path=PATH,
-        fix_url=_elsewhere(flow_url(visit, refusal.flow)) if refusal is not None and refusal.flow else "",
+        fix_url=_fix_url(visit, refusal, with_cap),
         switches=switches or current_switches(workspace),
         with_switches=visit.house.with_credits and (cards[0].state != NOT_ENTITLED or workspace.always_use_key),
         key_usable=is_entitled(workspace) and is_usable(key), carries=_carries(visit, key),
-        support_desk=support_desk, cap=await cap_form(visit) if support_desk and visit.manages else None,
+        support_desk=support_desk, cap=await cap_form(visit) if with_cap else None,
         has_direct=any(card.direct and card.credential is not None for card in cards),
     )
 
@@ -228,8 +232,13 @@ def _providers(visit: Visit) -> tuple[str, ...]:
     return ("openrouter", *visit.product.direct_providers)
 
 
-def _elsewhere(url: str) -> str:
-    """A fix on this very page needs no link."""
+def _fix_url(visit: Visit, refusal: Refusal | None, with_cap: bool) -> str:
+    """A fix that is in sight needs no link; the cap's card further down on this page has a mark of its own."""
+    if refusal is None or not refusal.flow:
+        return ""
+    if refusal.flow == "cap" and with_cap:
+        return "#cap"
+    url = flow_url(visit, refusal.flow)
     return "" if url.startswith(PATH) else url
 
 

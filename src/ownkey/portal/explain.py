@@ -12,6 +12,7 @@ from ownkey.dialects.openai_chat import OpenAIDialect
 from ownkey.domain import models
 from ownkey.domain.failures import FailureClass
 from ownkey.domain.money import parse_usd_nusd
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.portal import Page, Sight
 from ownkey.domain.receipts import provider_name
 from ownkey.domain.refusals import Code, Refusal
@@ -218,7 +219,7 @@ def _routes(visit: Visit) -> Mapping[str, str]:
 
 def _step(visit: Visit, after: Mapping[str, Any]) -> Step:
     say = visit.say
-    failures = _listed([say(_FAILURES[FailureClass(name)]) for name in after["failures"]])
+    failures = _listed(visit, [say(_FAILURES[FailureClass(name)]) for name in after["failures"]])
     if after["next"] is not None:
         then = say("attempt {n} follows", n=after["next"])
     else:
@@ -226,21 +227,23 @@ def _step(visit: Visit, after: Mapping[str, Any]) -> Step:
     return Step(failures, say("tried once more, then {then}", then=then) if after["again"] else then)
 
 
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+def _listed(visit: Visit, words: Sequence[str]) -> str:
+    if len(words) == 1:
+        return words[0]
+    return visit.say("{first} or {last}", first=", ".join(words[:-1]), last=words[-1])
 
 
 def _nusd(text: str | None) -> int | None:
     return None if text is None else parse_usd_nusd(text)
 
 
-_FAILURES: Mapping[FailureClass, str] = {
-    FailureClass.NETWORK: "not reachable", FailureClass.OVERLOAD: "overloaded",
-    FailureClass.TIMEOUT: "no answer in time", FailureClass.RATE_LIMIT: "rate limit",
-    FailureClass.AUTH: "key refused", FailureClass.SCOPE: "key without this model",
-    FailureClass.FUNDS: "no money behind the key", FailureClass.MODEL_MISSING: "model not there",
-    FailureClass.REQUEST: "request refused", FailureClass.TOO_LONG: "text too long",
-    FailureClass.POLICY: "content refused", FailureClass.BAD_OUTPUT: "unusable answer",
+_FAILURES: Mapping[FailureClass, Phrase] = {
+    FailureClass.NETWORK: Phrase("not reachable"), FailureClass.OVERLOAD: Phrase("overloaded"),
+    FailureClass.TIMEOUT: Phrase("no answer in time"), FailureClass.RATE_LIMIT: Phrase("rate limit"),
+    FailureClass.AUTH: Phrase("key refused"), FailureClass.SCOPE: Phrase("key without this model"),
+    FailureClass.FUNDS: Phrase("no money behind the key"), FailureClass.MODEL_MISSING: Phrase("model not there"),
+    FailureClass.REQUEST: Phrase("request refused"), FailureClass.TOO_LONG: Phrase("text too long"),
+    FailureClass.POLICY: Phrase("content refused"), FailureClass.BAD_OUTPUT: Phrase("unusable answer"),
 }
 
 ROUTES = (PortalRoute("GET", "/portal/explain", Page.EXPLAIN, Sight.READ, show),)

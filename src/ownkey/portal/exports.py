@@ -13,6 +13,7 @@ from ownkey.control.export_work import wish_of
 from ownkey.control.exports import STREAM_MOST
 from ownkey.control.problems import Problem, ProblemCode, not_found
 from ownkey.control.work import WorkView
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.portal import Page, Sight
 from ownkey.domain.work import FILE_KEPT_MS, OPEN, WorkKind, WorkState
 from ownkey.pages.http import Answer
@@ -228,7 +229,7 @@ def _size(size: int) -> str:
         if size >= one_of_them:
             whole, rest = divmod(size * 10 // one_of_them, 10)
             return f"{whole:,}.{rest} {unit}"
-    return f"{size} bytes"
+    return Phrase("{count} bytes", count=size)
 
 
 ROUTES = (

@@ -8,6 +8,7 @@ from ownkey.control.features import FeatureView
 from ownkey.control.problems import Problem
 from ownkey.control.totals import UseRow
 from ownkey.domain.activity import Amounts
+from ownkey.domain.phrases import together
 from ownkey.domain.portal import SIGHTS, Page, Sight
 from ownkey.domain.product import Task
 from ownkey.pages.http import Answer
@@ -124,7 +125,7 @@ def _option(visit: Visit, view: FeatureView, name: str, value: int, wrong: Wrong
     mine = problem is not None and problem.param == f"settings.{name}"
     return Option(
         name, visit.say(label), visit.say(helped) if helped else "", (wrong.typed or {}).get(name, str(value)),
-        f"{problem.message} {problem.fix}" if problem is not None and mine else "",
+        visit.say(together(problem.message, problem.fix)) if problem is not None and mine else "",
     )
 
 
@@ -136,7 +137,7 @@ def version_of(view: FeatureView) -> str:
 async def switch(visit: Visit) -> Answer:
     """On or off, from the next call on."""
     view = _named(visit)
-    if view is None or _is_stale(visit, view):
+    if view is None or visit.is_stale(version_of(view)):
         return await _stale(visit)
     on = visit.request.field("on") == "on"
     await visit.desk.features.save(visit.workspace, view.task.name, on, {}, visit.actor)
@@ -146,7 +147,7 @@ async def switch(visit: Visit) -> Answer:
 async def save_options(visit: Visit) -> Answer:
     """The task's own numbers, all of its form or none."""
     view = _named(visit)
-    if view is None or _is_stale(visit, view):
+    if view is None or visit.is_stale(version_of(view)):
         return await _stale(visit)
     typed = {name: visit.request.field(f"option_{name}") for name in view.settings}
     try:
@@ -165,11 +166,6 @@ def _whole(view: FeatureView, name: str, text: str) -> int:
 def _named(visit: Visit) -> FeatureView | None:
     task = visit.request.params["task"]
     return next((view for view in visit.desk.features.list(visit.workspace) if view.task.name == task), None)
-
-
-def _is_stale(visit: Visit, view: FeatureView) -> bool:
-    sent = visit.request.field("version")
-    return sent not in ("", version_of(view))
 
 
 async def _stale(visit: Visit) -> Answer:

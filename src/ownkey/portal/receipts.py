@@ -11,9 +11,10 @@ from ownkey.control.call_facts import Rule
 from ownkey.control.problems import Problem, ProblemCode
 from ownkey.control.receipts import to_receipt, why_sentence
 from ownkey.domain.activity import Outcome, outcome_of
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.portal import Page, Sight
 from ownkey.domain.product import PROVIDERS
-from ownkey.domain.receipts import KEY_TEST, AttemptRecord, HoldState, Receipt, Skip, provider_name
+from ownkey.domain.receipts import KEY_TEST, AttemptRecord, Basis, HoldState, Receipt, Skip, provider_name
 from ownkey.domain.refusals import Code
 from ownkey.domain.routing import Route
 from ownkey.domain.usage import Usage
@@ -77,7 +78,7 @@ async def _show_receipt(visit: Visit, stored: Mapping[str, Any]) -> Answer:
         waterfall=_waterfall(visit, receipt.attempts), result_of=result_of, own_words=own_words,
         skip_reason=_skip_reason(full),
         rules_met=[rule for rule in rules if _is_shown(visit, rule)], rule_text=lambda rule: rule_text(visit, rule),
-        hold_text=lambda attempt: hold_text(visit, attempt), tokens=token_classes(receipt.usage),
+        hold_text=lambda attempt: hold_text(visit, attempt), bases=BASES, tokens=token_classes(receipt.usage),
         json_text=json_text(stored) if full else "", fix_url=flow_url(visit, flow) if flow else "",
         trace_url=_trace_url(visit, receipt), activity_url="/portal/activity" if visit.may_see(Page.ACTIVITY) else "",
         member=_member(visit, receipt), is_test=receipt.task == KEY_TEST,
@@ -118,7 +119,8 @@ def paid_by(visit: Visit, receipt: Receipt) -> str:
 
 
 _OUTCOMES: Mapping[Outcome, str] = {
-    Outcome.OK: "ok", Outcome.REFUSED: "refused", Outcome.FAILED: "failed", Outcome.CANCELLED: "cancelled",
+    Outcome.OK: Phrase("ok"), Outcome.REFUSED: Phrase("refused"), Outcome.FAILED: Phrase("failed"),
+    Outcome.CANCELLED: Phrase("cancelled"),
 }
 OUTCOME_BADGES: Mapping[str, str] = {"ok": "success", "refused": "warning", "failed": "danger", "cancelled": ""}
 
@@ -130,7 +132,7 @@ def outcome_name(visit: Visit, receipt: Receipt) -> str:
 def _skip_reason(full: bool) -> Any:
     """Why a candidate was left out. Credits are left out with figures in the reason."""
     def reason(skip: Skip) -> str:
-        return skip.why if full or skip.route is not Route.CREDITS else "credits could not step in"
+        return skip.why if full or skip.route is not Route.CREDITS else Phrase("credits could not step in")
 
     return reason
 
@@ -158,8 +160,8 @@ def _waterfall(visit: Visit, attempts: Sequence[AttemptRecord]) -> str:
         return ""
     spans, told = [], []
     for attempt in attempts:
-        name, taken = provider_name(attempt.provider), attempt.ended_ms - attempt.started_ms
-        words = f"{attempt.n} · {name} · {result_of(attempt)} · {figures.duration(taken)}"
+        name, taken = provider_name(attempt.provider) or visit.say("Provider"), attempt.ended_ms - attempt.started_ms
+        words = f"{attempt.n} · {name} · {visit.say(result_of(attempt))} · {figures.duration(taken)}"
         spans.append(charts.Span(
             figures.clip(words, 60), attempt.started_ms, attempt.first_content_ms, attempt.ended_ms,
             attempt.failure is not None,
@@ -174,15 +176,20 @@ def token_classes(usage: Usage | None) -> list[TokenClass]:
     if usage is None:
         return []
     names = {
-        "input": "Input tokens", "cache_read": "Read from a cache",
-        "cache_write_5m": "Written to a cache for 5 minutes", "cache_write_1h": "Written to a cache for an hour",
-        "output": "Output tokens", "reasoning": "Reasoning", "audio_input": "Sound in", "audio_output": "Sound out",
-        "audio_cache_read": "Sound read from a cache",
+        "input": Phrase("Input tokens"), "cache_read": Phrase("Read from a cache"),
+        "cache_write_5m": Phrase("Written to a cache for 5 minutes"),
+        "cache_write_1h": Phrase("Written to a cache for an hour"), "output": Phrase("Output tokens"),
+        "reasoning": Phrase("Reasoning"), "audio_input": Phrase("Sound in"), "audio_output": Phrase("Sound out"),
+        "audio_cache_read": Phrase("Sound read from a cache"),
     }
     found = [TokenClass(text, getattr(usage, name)) for name, text in names.items() if getattr(usage, name)]
     found += [TokenClass(name, count) for name, count in usage.units]
     for model, other in usage.others:
-        found += [TokenClass(f"{model}: {one.name}" if model else one.name, one.count) for one in token_classes(other)]
+        found += [
+            TokenClass(
+                Phrase("{model}: {name}", model=model, name=one.name) if model else one.name, one.count
+            ) for one in token_classes(other)
+        ]
     return found
 
 
@@ -191,6 +198,16 @@ def _is_shown(visit: Visit, rule: Rule) -> bool:
     if rule.name in _CREDIT_RULES and not visit.house.with_credits:
         return False
     return visit.sees_figures or rule.name not in _AMOUNT_RULES
+
+
+_ENTITLEMENTS: Mapping[str, Phrase] = {
+    "none": Phrase("none"), "active": Phrase("active"), "included": Phrase("included"),
+    "cancelling": Phrase("cancelling"), "grace": Phrase("grace"), "inactive": Phrase("inactive"),
+}
+BASES: Mapping[Basis, Phrase] = {
+    Basis.ACTUAL: Phrase("actual"), Basis.COMPUTED: Phrase("computed"), Basis.ESTIMATED: Phrase("estimated"),
+    Basis.NONE: Phrase("none"), Basis.UNKNOWN: Phrase("unknown"),
+}
 
 
 def rule_text(visit: Visit, rule: Rule) -> tuple[str, str]:
@@ -207,7 +224,7 @@ def rule_text(visit: Visit, rule: Rule) -> tuple[str, str]:
             rejected = say("use my OpenRouter key") if value == "fallback" else say("fail the call")
             return say("If a direct key is rejected"), rejected
         case "entitlement":
-            return say("Calls with your own key"), say(str(value).replace("_", " "))
+            return say("Calls with your own key"), say(_ENTITLEMENTS.get(str(value), str(value)))
         case "cap_nusd":
             return say("Monthly spend cap (USD)"), say("no cap") if value is None else figures.usd_exact(value)
         case _:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from ownkey.control.problems import Problem, invalid, not_found
 from ownkey.control.work import WorkView
+from ownkey.domain.days import tell_month_of
+from ownkey.domain.phrases import together
 from ownkey.domain.portal import Page, Sight
 from ownkey.domain.product import DIRECT_PROVIDERS
 from ownkey.domain.receipts import provider_name
@@ -46,7 +48,7 @@ async def _form(
 ) -> Answer:
     errors = {}
     if problem is not None and problem.param is not None:
-        errors[_FIELD_OF.get(problem.param, "f-month")] = f"{problem.message} {problem.fix}"
+        errors[_FIELD_OF.get(problem.param, "f-month")] = visit.say(together(problem.message, problem.fix))
     past = [view for view in await visit.desk.work.list(visit.workspace) if view.work.kind is WorkKind.REPLAY]
     return visit.show(
         "replay.html", title=visit.say("Replay a month"), status=status, typed=typed, errors=errors, path=PATH,
@@ -77,7 +79,7 @@ def _months(visit: Visit) -> list[tuple[str, str]]:
     now = datetime.fromtimestamp(visit.now_ms // 1_000, figures.zone(visit.workspace.timezone))
     first = now.year * 12 + now.month - 1
     keys = [f"{months // 12:04d}-{months % 12 + 1:02d}" for months in range(first, first - MONTHS, -1)]
-    return [(key, datetime(int(key[:4]), int(key[5:]), 1, tzinfo=UTC).strftime("%B %Y")) for key in keys]
+    return [(key, visit.say(tell_month_of(int(key[:4]), int(key[5:])))) for key in keys]
 
 
 async def start(visit: Visit) -> Answer:
@@ -152,7 +154,7 @@ def _title(visit: Visit, view: WorkView) -> str:
 
 
 def _month_name(key: str) -> str:
-    return f"{figures.month(key)} {key[:4]}"
+    return figures.month_of_year(key)
 
 
 def _compared(visit: Visit, found: Mapping[str, Any]) -> Sequence[Compared]:

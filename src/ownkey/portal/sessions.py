@@ -14,16 +14,16 @@ from urllib.parse import parse_qsl, urlencode
 from ownkey.control.portal_sessions import PortalSessionControl
 from ownkey.control.ports import Clock
 from ownkey.control.problems import Problem, ProblemCode, invalid
+from ownkey.domain.connect import APPROVE_PATH
 from ownkey.domain.errors import StoreError
 from ownkey.domain.portal import ENTER_PATH, Mode, PortalSession, landing
 from ownkey.domain.product import Product
 from ownkey.pages.http import FORM_FIELDS, Answer, PageRequest, html, see_other
 from ownkey.pages.site import Site
 from ownkey.pages.statuses import PROBLEM_STATUSES
-from ownkey.portal.visit import csrf_token
+from ownkey.portal.visit import TICKET, csrf_token
 
 COOKIE = "__Host-ownkey-portal"
-TICKET = "ticket"
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "x-csrf-token"
 
@@ -86,8 +86,8 @@ class SessionDoor:
 
     def frame_ancestors(self, request: PageRequest | None, visitor: Visitor | None) -> Sequence[str]:
         """The sites that may frame the answer: those that are configured, for framed visits, for links, and for what a
-        frame is told that has no visit any more. A page's visit is framed nowhere."""
-        if request is None:
+        frame is told that has no visit any more. A page's visit is framed nowhere, nor the page that leaves a frame."""
+        if request is None or request.path == APPROVE_PATH:
             return ()
         framed = visitor.session.mode == "frame" if visitor is not None else (
             request.headers.get("sec-fetch-dest", "") in _FRAMES

@@ -13,7 +13,8 @@ from ownkey.control.problems import Problem
 from ownkey.control.receipts import find_pause_ms
 from ownkey.control.totals import SpendTable
 from ownkey.domain.activity import TotalRow, local_day
-from ownkey.domain.caps import PauseReason, Period
+from ownkey.domain.caps import PauseReason, Period, is_all_held
+from ownkey.domain.days import tell_day
 from ownkey.domain.portal import Page, Sight
 from ownkey.domain.receipts import KEY_TEST, provider_name
 from ownkey.domain.records import CapSetting
@@ -29,6 +30,8 @@ BY: Final[dict[str, str]] = {
     "day": "Day", "task": "Task", "model": "Model", "provider": "Provider", "project": "Project",
     "funding": "Paid by",
 }
+OF_ATTEMPTS: Final = frozenset({"model", "provider"})
+"""What each attempt has its own of: a call that went on elsewhere leaves a row there with an attempt and no call."""
 MOST_ROWS: Final = 200
 
 
@@ -69,8 +72,9 @@ async def _page(visit: Visit, problem: Problem | None = None, status: int = 200)
     is_present = month == present
     return visit.show(
         "spend.html", title=visit.say("Spend"), status=status, path=PATH, month_key=month, months=months,
-        is_present=is_present, by=by, by_names={key: visit.say(text) for key, text in BY.items()},
-        setting=setting, meter_high=_high(setting), is_busy=is_busy(setting), paused=await _pause(visit, setting),
+        is_present=is_present, by=by, of_attempts=by in OF_ATTEMPTS,
+        by_names={key: visit.say(text) for key, text in BY.items()}, setting=setting,
+        meter_high=_high(setting), is_busy=is_busy(setting), paused=await _pause(visit, setting),
         projection=desk.caps.project(setting), reading=await desk.key_readings.last(workspace),
         own_limit=_own_limit(visit), table=table, lines=_lines(visit, table), table_total=table.total,
         hidden_rows=max(0, len(table.rows) - MOST_ROWS),
@@ -104,11 +108,8 @@ def _high(setting: CapSetting) -> int:
 
 
 def is_busy(setting: CapSetting) -> bool:
-    """Whether calls in flight hold what is left under the cap: that is no pause, it ends with them."""
-    if setting.cap_nusd is None or setting.state == "paused" or not setting.held_nusd:
-        return False
-    left = setting.cap_nusd - setting.spent_nusd - setting.held_nusd
-    return left * 100 < setting.cap_nusd
+    """Whether calls in flight hold what is left under the cap."""
+    return setting.state != "paused" and is_all_held(setting.cap_nusd, setting.spent_nusd, setting.held_nusd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def _row_name(visit: Visit, table: SpendTable, row: TotalRow) -> str:
 def day_name(day: str) -> str:
     """ "2026-11-14" → "14 Nov"."""
     at = date.fromisoformat(day)
-    return f"{at.day} {at:%b}"
+    return tell_day(at.day, at.month)
 
 
 def _row_url(visit: Visit, table: SpendTable, row: TotalRow) -> str:
@@ -236,7 +237,7 @@ def day_columns(visit: Visit, daily: SpendTable) -> list[charts.Column]:
 
 def _bar_name(visit: Visit, day: str, own: int, rest: int) -> str:
     if not visit.house.with_credits:
-        return f"{day_name(day)}: {figures.usd_exact(own)}"
+        return visit.say("{day}: {amount}", day=day_name(day), amount=figures.usd_exact(own))
     return visit.say("{day}: {own} by your keys, {rest} paid for with credits", day=day_name(day),
                      own=figures.usd_exact(own), rest=figures.usd_exact(rest))
 

@@ -8,16 +8,17 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from ownkey.control.desk import Desk
 from ownkey.control.ports import Clock, Safe
 from ownkey.control.problems import Problem
-from ownkey.control.status import Status
-from ownkey.domain.portal import Page, PortalRules, PortalSession, Sight, place_of
+from ownkey.control.status import Status, key_trouble
+from ownkey.domain.phrases import Phrase
+from ownkey.domain.portal import Page, PortalRules, PortalSession, Sight, fix_place, near_place, place_of
 from ownkey.domain.product import Payers, Product
 from ownkey.domain.records import Actor
-from ownkey.domain.workspace import Role, WorkspaceState
+from ownkey.domain.workspace import EntitlementState, Role, WorkspaceState
 from ownkey.gateway.explain import Explainer
 from ownkey.pages.http import Answer, PageRequest, html, see_other
 from ownkey.pages.site import Site
@@ -119,7 +120,7 @@ class Visit:
             product=self.product, session=self.session, rules=self.house.rules, csrf=self.csrf, page=self.page,
             with_credits=self.house.with_credits, reopen_url=self.house.reopen_url, refresh_s=refresh_s,
             now_ms=self.now_ms, tz=self.workspace.timezone, Page=Page, nav=navigation(self), pill=pill_of(self),
-            section=self.say(section_of(self.product)),
+            section=self.say(section_of(self.product)), role_name=ROLES[self.session.role],
             **values,
         )
         return html(text, status, headers)
@@ -133,9 +134,9 @@ class Visit:
         return see_other(url)
 
     def is_stale(self, version: int | str) -> bool:
-        """Whether the form was made for an older version of what it changes (its field `version`)."""
-        sent = self.request.field("version")
-        return sent != "" and sent != str(version)
+        """Whether the form was made for another version of what it changes than this one (its field `version`). One
+        that does not say what it was made for may be of any age, so it is stale too."""
+        return self.request.field("version") != str(version)
 
 
 async def fresh(visit: Visit) -> Visit:
@@ -158,6 +159,9 @@ class PortalRoute:
     needs: Sight
     handler: Handler
 
+
+TICKET: Final = "ticket"
+"""The parameter of an address that a framed visit opens outside of its frame, once."""
 
 _RANK: Mapping[Sight, int] = {Sight.NONE: 0, Sight.PARTLY: 1, Sight.READ: 2, Sight.MANAGE: 3}
 
@@ -192,6 +196,12 @@ _APP_BUILDER: Mapping[Page, str] = {
 _UNDER: Mapping[Page, Page] = {
     Page.CALLS: Page.ACTIVITY, Page.WHY: Page.ACTIVITY, Page.EXPLAIN: Page.ACTIVITY, Page.EXPORTS: Page.ACTIVITY,
     Page.DATA: Page.CREDENTIALS,
+}
+
+
+ROLES: Mapping[Role, Phrase] = {
+    Role.OWNER: Phrase("Owner"), Role.ADMIN: Phrase("Admin"), Role.MEMBER: Phrase("Member"),
+    Role.VIEWER: Phrase("Viewer"),
 }
 
 
@@ -238,17 +248,28 @@ class Pill:
 
 
 def pill_of(visit: Visit) -> Pill:
-    status = visit.status
-    if status.refusal is not None and status.refusal.flow:
+    status, url = visit.status, ""
+    if status.refusal is not None:
         url = flow_url(visit, status.refusal.flow)
-    else:
-        url = "/portal/credentials" if status.attention and visit.may_see(Page.CREDENTIALS) else ""
+    elif status.attention:
+        url = flow_url(visit, _needing(visit.workspace))
     return Pill(status.state, visit.say(status.headline), url)
 
 
+def _needing(workspace: WorkspaceState) -> str:
+    """The flow of what needs attention: a key before the add-on's payment."""
+    unpaid = workspace.entitlement is EntitlementState.GRACE
+    return "addon" if unpaid and not any(map(key_trouble, workspace.credentials.values())) else "credential:openrouter"
+
+
 def flow_url(visit: Visit, flow: str) -> str:
-    """A flow's page inside the portal; "" where this visit has not got it."""
-    return place_of(visit.session, flow)
+    """Where this visit gets closest to putting a flow right: always an address of a page that it has."""
+    return fix_place(visit.session, flow)
+
+
+def own_url(visit: Visit, flow: str) -> str:
+    """The page on which a flow is put right; "" where this visit has none."""
+    return place_of(visit.session, flow) or near_place(visit.session, flow)
 
 
 def host_url(visit: Visit, flow: str) -> str:

@@ -11,7 +11,7 @@ from ownkey.domain.portal import Page, Sight
 from ownkey.domain.refusals import Refusal
 from ownkey.domain.workspace import Role
 from ownkey.pages.http import Answer
-from ownkey.portal.visit import PortalRoute, Visit, flow_url, host_url
+from ownkey.portal.visit import PortalRoute, Visit, host_url, own_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ async def show(visit: Visit) -> Answer:
         "why.html", title=visit.say("Why is AI silent?"), stories=stories, silent=silent,
         asked=asked if len(stories) == 1 else "", shared=_shared(visit, found), sentence=_sentence(visit),
         explain=visit.may_see(Page.EXPLAIN),
+        busy=next((visit.say(gate.sentence) for one in found for gate in one.gates if gate.busy), ""),
     )
 
 
@@ -64,7 +65,7 @@ def _sentence(visit: Visit) -> str:
     """Who pays, for those who see hints; for the others what is wrong, in words without figures."""
     if visit.session.role is not Role.MEMBER:
         return visit.status.sentence
-    return "" if visit.status.refusal is None else visit.status.refusal.message.partition(" this month's")[0]
+    return "" if visit.status.refusal is None else visit.status.refusal.message
 
 
 def _shared(visit: Visit, found: Sequence[TaskGates]) -> Line | None:
@@ -98,12 +99,13 @@ def fix_of(visit: Visit, refusal: Refusal) -> Fix:
     """A button for those who may press what it leads to; the others are told whom to ask."""
     if not visit.session_manages:
         return Fix(visit.say("Ask an owner or an admin of this workspace."))
-    word = refusal.flow.partition(":")[0]
-    url = flow_url(visit, refusal.flow)
+    if not refusal.flow:
+        return Fix(refusal.fix)
+    label, url = visit.say(_BUTTONS[refusal.flow.partition(":")[0]]), own_url(visit, refusal.flow)
     if url:
-        return Fix(refusal.fix, visit.say(_BUTTONS[word]), url)
+        return Fix(refusal.fix, label, url)
     outside = host_url(visit, refusal.flow)
-    return Fix(refusal.fix, visit.say(_BUTTONS[word]), outside, outside=True) if outside else Fix(refusal.fix)
+    return Fix(refusal.fix, label, outside, outside=True) if outside else Fix(refusal.fix)
 
 
 _LABELS: Mapping[GateName, str] = {

@@ -29,6 +29,7 @@ from ownkey.domain.product import (
     RoutingLimits,
     Task,
 )
+from ownkey.settings.backups import BackupSettings, read_backup
 from ownkey.settings.billing import StripeSecrets, read_billing, read_stripe_secrets
 from ownkey.settings.channels import EventSettings, MailSettings, read_events, read_mail
 from ownkey.settings.console import ConsoleSettings, read_console
@@ -108,6 +109,7 @@ class Settings:
     portal: PortalRules = PortalRules()  # noqa: RUF009 - a frozen value
     console: ConsoleSettings = ConsoleSettings()  # noqa: RUF009 - a frozen value
     stripe: StripeSecrets = StripeSecrets()  # noqa: RUF009 - a frozen value
+    backup: BackupSettings = BackupSettings()  # noqa: RUF009 - a frozen value
     testing: bool = False
     failpoint: str | None = None
     lines: tuple[SettingLine, ...] = ()
@@ -219,6 +221,7 @@ def _read_settings(root: Table, preset: str, path: Path, environ: Mapping[str, s
             proxies=server.proxies,
         ),
         stripe=read_stripe_secrets(billing, product.billing, environ),
+        backup=read_backup(root.table("backup"), path.parent),
     )
     root.done()
     return settings

@@ -167,6 +167,12 @@ data_dir = "data"
 # url = "https://app.example.com/hooks/ownkey"
 # secret_file = "events.secret"    # whsec_…; or OWNKEY_EVENT_SECRETS
 
+# [backup]                     # `ownkey backup`; docs/backup.md
+# dir = "backups"              # default: backups in the data folder
+# keep = 3                     # beside the newest before an upgrade
+# every_hours = 24             # 0: none is made by itself
+# before_upgrade = true        # a copy before the database is brought to a newer schema
+
 # [prices]
 # sync = true                  # read OpenRouter's public price list at start and daily
 # sync_interval_s = 86400

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ownkey.domain.phrases import as_plain
 from ownkey.domain.records import Actor
 from ownkey.store.connection import Connection
 
@@ -56,7 +57,7 @@ def save_audit(
 
 
 def _text(values: Mapping[str, Any] | None) -> str | None:
-    return None if values is None else msgspec.json.encode(dict(values), order="sorted").decode()
+    return None if values is None else msgspec.json.encode(dict(values), order="sorted", enc_hook=as_plain).decode()
 
 
 def load_audit_from(

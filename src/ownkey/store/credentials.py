@@ -131,7 +131,8 @@ def _open_incident(
         announce(conn, credential.workspace_id, f"incident:{incident.lastrowid}:opened", "credential_unhealthy", {
             "workspace_id": credential.workspace_id, "provider": credential.provider, "hint": credential.hint,
             "label": credential.label, "cause": cause, "signal": signal, "since": utc_text(since_ms),
-            "at": utc_text(at_ms), **payer_terms(conn, credential.workspace_id, at_ms),
+            "credential": credential.id, "since_ms": since_ms, "at": utc_text(at_ms),
+            **payer_terms(conn, credential.workspace_id, at_ms),
         }, at_ms, group=f"key:{credential.id}")
         _audit_incident(conn, credential, "credential.unhealthy", {"cause": cause, "signal": signal}, at_ms)
 

@@ -106,7 +106,8 @@ def _book(conn: Connection, end: AttemptEnd, last: bool) -> Booked | None:
     overage = max(0, cost - bound) if priced else 0
     if overage:
         _announce_overage(conn, end, call_id, bound, cost)
-    return Booked(cost, 0, 0, 0, overage, _spend(conn, end.workspace_id, period_id, cost, bound, overage, end.at_ms))
+    figures = _spend(conn, end.workspace_id, period_id, cost, bound, overage, call_id, end.at_ms)
+    return Booked(cost, 0, 0, 0, overage, figures)
 
 
 def _book_credits(conn: Connection, end: AttemptEnd, values: dict[str, Any]) -> Booked | None:
@@ -134,7 +135,7 @@ def _book_credits(conn: Connection, end: AttemptEnd, values: dict[str, Any]) -> 
 
 
 def _spend(
-    conn: Connection, workspace_id: str, period_id: int, cost: int, bound: int, overage: int, at_ms: int
+    conn: Connection, workspace_id: str, period_id: int, cost: int, bound: int, overage: int, call: str, at_ms: int
 ) -> CapFigures:
     values = conn.execute(_SPEND, (cost, bound, overage, period_id, workspace_id)).fetchone()
     _, _, key, _, ends, _, version, cap, threshold, spent, held, leased, _, reason = values
@@ -142,7 +143,7 @@ def _spend(
         # The usual call stops at the comparison above; a call past the threshold finds its alerts in memory.
         newly_reached = reason is None and spent >= cap
         if newly_reached or (period_id, version, threshold) not in conn.alerted:
-            row = after_spend(conn, row_of(values), at_ms)
+            row = after_spend(conn, row_of(values), at_ms, call=call)
             reason = row.paused
     return CapFigures(key, cap, spent, held + leased, ends, reason is not None)
 

@@ -30,12 +30,13 @@ _STATEMENTS = {
     "in_loss": "INSERT INTO payment_loss(",
     "in_addon": "INSERT INTO addon(",
     "in_wish": "INSERT INTO subscription_wish(",
+    "in_rewrap": "UPDATE dek SET kek_id",
 }
 # Point → what the transaction held that has just been committed, and that nobody has heard of.
 _COMMITTED = {
     "after_hold": _STATEMENTS["in_hold"], "after_settle": _STATEMENTS["in_receipt"],
     "after_order": _STATEMENTS["in_order"], "after_event": _STATEMENTS["in_event"],
-    "after_wish": _STATEMENTS["in_wish"],
+    "after_wish": _STATEMENTS["in_wish"], "after_rewrap": _STATEMENTS["in_rewrap"],
 }
 
 POINTS = (*_STATEMENTS, *_COMMITTED)

@@ -110,7 +110,7 @@ def _refuse(conn: Connection, request: HoldRequest, row: PeriodRow, needed_nusd:
             code = Code.SPEND_CAP_TOO_LOW
         case CapAnswer.PAUSE_NOW:
             row = pause(conn, row, PauseReason.NO_ROOM)
-            save_alerts(conn, row, request.at_ms)
+            save_alerts(conn, row, request.at_ms, call=request.call_id)
             code = Code.AI_PAUSED
     return HoldRefused(code, needed_nusd, figures_of(row))
 
@@ -161,7 +161,7 @@ def _take_credits(conn: Connection, request: HoldRequest, period_id: int) -> Hol
         )
     if request.key_failed:
         conn.execute(_KEY_HOLD, (request.workspace_id, row.period.key, key_limit, credits))
-        announce_step_in(conn, request.workspace_id, key_limit, request.at_ms)
+        announce_step_in(conn, request.workspace_id, key_limit, request.call_id, request.at_ms)
     _insert(
         conn, request, period_id=None, bound_nusd=bound, bound_credits=credits, rules=rules,
         key_period=row.period.key if request.key_failed else None, after_audit=after_audit,

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ownkey.domain.notices import Kind, PayerFacts
+from ownkey.domain.phrases import as_plain
 from ownkey.domain.records import Actor
 
 _INSERT = """
@@ -85,8 +86,8 @@ def _queue(
     at_ms: int, group: str,
 ) -> None:
     conn.execute(_INSERT, (
-        workspace_id, f"{key}:{channel}", channel, kind, msgspec.json.encode(payload).decode(), at_ms, at_ms, at_ms,
-        group,
+        workspace_id, f"{key}:{channel}", channel, kind, msgspec.json.encode(payload, enc_hook=as_plain).decode(),
+        at_ms, at_ms, at_ms, group,
     ))
 
 
@@ -238,8 +239,10 @@ def announce_grace(conn: sqlite3.Connection, at_ms: int, limit: int) -> int:
     return len(rows)
 
 
-def announce_step_in(conn: sqlite3.Connection, workspace_id: str, limit_credits: int | None, at_ms: int) -> None:
-    """Credits pay for a call because the workspace's own key fails: said once an incident.
+def announce_step_in(
+    conn: sqlite3.Connection, workspace_id: str, limit_credits: int | None, call: str, at_ms: int
+) -> None:
+    """Credits pay for `call` because the workspace's own key fails: said once an incident.
 
     An incident opens when the failure is confirmed, which may be after the first such call: what names it is the
     credential and since when it fails, and both are the same before and after.
@@ -252,5 +255,5 @@ def announce_step_in(conn: sqlite3.Connection, workspace_id: str, limit_credits:
     announce(conn, workspace_id, f"step_in:{workspace_id}:{credential_id}:{since_ms}", Kind.CREDITS_STEP_IN, {
         "workspace_id": workspace_id, "provider": "openrouter", "hint": hint, "label": label,
         "cause": "undecryptable" if undecryptable else health, "since": utc_text(since_ms or at_ms),
-        "limit_credits": limit_credits, "at": utc_text(at_ms),
+        "limit_credits": limit_credits, "call": call, "at": utc_text(at_ms),
     }, at_ms, group=f"key:{credential_id}")

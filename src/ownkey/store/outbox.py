@@ -54,6 +54,7 @@ UPDATE outbox SET state = ?, leased = 0, next_at_ms = ?, reason = ?, reached = r
   ended_at_ms = CASE WHEN ? = 'waiting' THEN NULL ELSE ? END
 WHERE id = ? AND workspace_id = ? AND state = 'waiting' AND attempts = ?
 """
+_CALL = "UPDATE outbox SET payload = json_patch(payload, ?) WHERE id = ? AND workspace_id = ? AND state = 'waiting'"
 _RELEASE = "UPDATE outbox SET leased = 0, next_at_ms = min(next_at_ms, ?) WHERE state = 'waiting' AND leased = 1"
 _SKIP_ALL = """
 UPDATE outbox SET state = 'skipped', reason = ?, ended_at_ms = ? WHERE state = 'waiting' AND channel = ?
@@ -156,6 +157,11 @@ class OutboxPart(Core):
             state, next_at_ms, reason, reached, state, at_ms, due.id, due.workspace_id, due.attempts,
         )).rowcount)
         return changed == 1
+
+    async def save_outbox_call(self, due: Due, call: Mapping[str, str]) -> None:
+        """What a message says of the call that set it off, kept with it: a repeat says the same."""
+        patch = msgspec.json.encode(call).decode()
+        await self._write(lambda conn: conn.execute(_CALL, (patch, due.id, due.workspace_id)).rowcount)
 
     async def skip_outbox(self, channel: str, reason: str, at_ms: int) -> int:
         """Everything that waits for a channel that does not exist. Returns the rows."""

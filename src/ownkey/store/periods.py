@@ -134,16 +134,19 @@ def set_cap(conn: Connection, row: PeriodRow, version: int, cap_nusd: int | None
     return replace(row, cap_version=version, cap_nusd=cap_nusd, threshold=threshold, paused=reason)
 
 
-def after_spend(conn: Connection, row: PeriodRow, at_ms: int) -> PeriodRow:
-    """Pause if the cap is reached now, and write the alerts that are due."""
+def after_spend(conn: Connection, row: PeriodRow, at_ms: int, *, call: str = "") -> PeriodRow:
+    """Pause if the cap is reached now, and write the alerts that are due. `call` is the one that spent, "" for none."""
     if row.paused is None and is_reached(row.cap_nusd, row.spent_nusd):
         row = pause(conn, row, PauseReason.REACHED)
-    save_alerts(conn, row, at_ms)
+    save_alerts(conn, row, at_ms, call=call)
     return row
 
 
-def save_alerts(conn: Connection, row: PeriodRow, at_ms: int, *, silent: frozenset[int] = frozenset()) -> None:
-    """Each due threshold once per (workspace, period, cap version), its messages in the same transaction."""
+def save_alerts(
+    conn: Connection, row: PeriodRow, at_ms: int, *, silent: frozenset[int] = frozenset(), call: str = ""
+) -> None:
+    """Each due threshold once per (workspace, period, cap version), its messages in the same transaction. `call` is
+    the one that set them off, "" for none."""
     if at_ms >= row.period.ends_at_ms:
         return
     for threshold in due_thresholds(row):
@@ -157,18 +160,18 @@ def save_alerts(conn: Connection, row: PeriodRow, at_ms: int, *, silent: frozens
             row.spent_nusd, row.paused, at_ms,
         )).rowcount
         if added and not quiet:
-            _announce(conn, row, threshold, at_ms)
+            _announce(conn, row, threshold, at_ms, call)
         if len(conn.alerted) >= _MEMORY_LIMIT:
             conn.alerted.clear()
         conn.alerted.add(key)
 
 
-def _announce(conn: Connection, row: PeriodRow, threshold: int, at_ms: int) -> None:
+def _announce(conn: Connection, row: PeriodRow, threshold: int, at_ms: int, call: str) -> None:
     payload = {
         "workspace_id": row.workspace_id, "period": row.period.key, "cap_version": row.cap_version,
         "threshold": threshold, "cap_nusd": str(row.cap_nusd), "spent_nusd": str(row.spent_nusd),
         "held_nusd": str(row.held_nusd + row.leased_nusd), "reason": row.paused,
-        "resets_at": utc_text(row.period.ends_at_ms), "at": utc_text(at_ms),
+        "resets_at": utc_text(row.period.ends_at_ms), "at": utc_text(at_ms), **({"call": call} if call else {}),
     }
     kind = Kind.AI_PAUSED if threshold == 100 else Kind.SPEND_THRESHOLD
     announce(

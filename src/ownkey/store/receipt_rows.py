@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from ownkey.domain.booking import AttemptEnd, CapFigures
+from ownkey.domain.phrases import as_plain
 from ownkey.domain.receipts import Basis, CapView, HoldState, Receipt, weakest_basis
 from ownkey.domain.records import UsageSince, UsageSums
 from ownkey.domain.routing import Funding
@@ -61,7 +62,7 @@ ON CONFLICT DO NOTHING
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping | MappingProxyType):
         return dict(value)
-    raise NotImplementedError(f"a receipt holds plain values, not {type(value).__name__}")
+    return as_plain(value)
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_plain)

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from ownkey.domain.errors import Unavailable
-from ownkey.domain.records import Finding, UsageSince, UsageSums
+from ownkey.domain.records import Actor, Finding, UsageSince, UsageSums
+from ownkey.domain.upgrades import Told
 from ownkey.store import receipt_rows
 from ownkey.store.answers import AnswersPart
+from ownkey.store.audit import save_audit
+from ownkey.store.book_checks import BookChecks
 from ownkey.store.books import BooksPart
 from ownkey.store.call_facts import CallFactsPart
 from ownkey.store.caps import CapsPart
@@ -27,6 +30,7 @@ from ownkey.store.figures import FigureReaders, FiguresPart
 from ownkey.store.key_past import KeyPastPart
 from ownkey.store.key_readings import KeyReadingsPart
 from ownkey.store.late_costs import LateCostsPart
+from ownkey.store.master_keys import MasterKeysPart, forget_processes
 from ownkey.store.operator_sessions import OperatorSessionsPart
 from ownkey.store.operators import OperatorsPart
 from ownkey.store.outbox import OutboxPart, release_leases
@@ -35,10 +39,9 @@ from ownkey.store.payments import PaymentsPart
 from ownkey.store.portal_sessions import PortalSessionsPart
 from ownkey.store.prices import PricesPart, read_newest
 from ownkey.store.recovery import recover
-from ownkey.store.schema import migrate
+from ownkey.store.schema import HEAD, migrate, tell_last
 from ownkey.store.tokens import TokensPart
 from ownkey.store.totals import fill_in
-from ownkey.store.verify import verify
 from ownkey.store.work import WorkPart
 from ownkey.store.workspaces import WorkspacesPart
 from ownkey.store.writer import Writer
@@ -54,24 +57,27 @@ _PROBE = "UPDATE instance SET created_at_ms = created_at_ms WHERE only_row = 1"
 class SQLiteStore(
     OverviewPart, BooksPart, WorkspacesPart, TokensPart, CredentialsPart, CapsPart, CreditsPart, PricesPart,
     AnswersPart, ConnectsPart, CallFactsPart, KeyPastPart, KeyReadingsPart, LateCostsPart, OperatorSessionsPart,
-    OperatorsPart, OutboxPart, PaymentsPart, FiguresPart, WorkPart, PortalSessionsPart,
+    OperatorsPart, OutboxPart, PaymentsPart, FiguresPart, WorkPart, PortalSessionsPart, MasterKeysPart,
 ):
     """Satisfies every port of `gateway.ports` and `control.ports` that speaks of memory."""
 
     _lock: Lock
     _writing: Connection
+    _checks: BookChecks
 
     @classmethod
     def open(
         cls, path: str | Path, *, clock_ms: Callable[[], int], boot_id: str, audit_key: bytes = b"",
         make_writer: Callable[[Connection], Writer] = Writer, watch: Callable[[str], None] | None = None,
+        told: Told | None = None, before_upgrade: Callable[[str, str], None] | None = None,
     ) -> Self:
         """Take the file, bring its schema up to date and end what a dead process left open.
 
         Raises InUse if another process owns it, TooNew if a newer version wrote it. `audit_key` keys the audit
         chains' MACs. Needs no running event loop; every coroutine method must then be called on one loop.
         `make_writer` is a simulation's way to own the writer's time; `watch` hears every statement of the writing
-        connection before it runs (`failpoints`).
+        connection before it runs (`failpoints`). `told` and `before_upgrade` hear of a schema that is brought up to
+        date (`schema.migrate`).
         """
         path = Path(path).resolve()
         lock = Lock(path)
@@ -80,13 +86,13 @@ class SQLiteStore(
             create_file(path)
             conn = open_writer(path, boot_id=boot_id, audit_key=audit_key)
             opened.append(conn)
-            migrate(conn)
+            upgrade(conn, clock_ms, told, before_upgrade)
             if watch is not None:
                 conn.set_trace_callback(watch)
-            fill_in(conn)
             instance_id = _ensure_instance(conn, clock_ms())
             recovered = recover(conn, clock_ms())
             release_leases(conn, clock_ms())
+            forget_processes(conn)
             conn.forget()
             opened += [near := open_reader(path), far := open_reader(path)]
             store = cls(
@@ -102,6 +108,7 @@ class SQLiteStore(
         store._writing = conn
         store._early_usage = {}
         store._figures = FigureReaders(path)
+        store._checks = BookChecks(path, audit_key)
         store._boot_id = boot_id
         store.recovered_calls = recovered
         return store
@@ -115,6 +122,7 @@ class SQLiteStore(
         self._rooms.wake_all()
         await asyncio.to_thread(self._far_thread.shutdown)
         await asyncio.to_thread(self._figures.close)
+        await asyncio.to_thread(self._checks.close)
         for connection in (self._near, self._far, self._writing):
             connection.close()
         self._lock.release()
@@ -162,9 +170,32 @@ class SQLiteStore(
         }
 
     async def verify(self, at_ms: int) -> Sequence[Finding]:
-        """Recompute every counter from rows and check every invariant, on one snapshot; empty: clean."""
-        audit_key = self._writing.audit_key
-        return await self._read(lambda conn: verify(conn, at_ms, audit_key))
+        """Recompute every counter from rows and check every invariant; empty: clean."""
+        return await self._checks.whole(at_ms)
+
+    async def verify_recent(self, at_ms: int) -> Sequence[Finding]:
+        """The same, without the calls and entries that have not been touched since the last clean check."""
+        return await self._checks.recent(at_ms)
+
+
+def upgrade(
+    conn: Connection, clock_ms: Callable[[], int], told: Told | None = None,
+    before: Callable[[str, str], None] | None = None,
+) -> None:
+    """Bring the schema up to date and fill what is new; the audit log keeps when that was and how long it took."""
+    began_ms = clock_ms()
+    old = migrate(conn, told, before)
+    if old != HEAD:
+        tell_last(told, old)
+    fill_in(conn)
+    if old != HEAD:
+        tell_last(told, old, done=True)
+    if old not in (None, HEAD):
+        now_ms = clock_ms()
+        conn.execute("BEGIN IMMEDIATE")
+        save_audit(conn, None, "schema.upgraded", HEAD, {"schema": old},
+                   {"schema": HEAD, "took_ms": max(0, now_ms - began_ms)}, at_ms=now_ms, actor=Actor("job", "start"))
+        conn.execute("COMMIT")
 
 
 def _ensure_instance(conn: Connection, at_ms: int) -> str:

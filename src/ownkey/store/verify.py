@@ -1,6 +1,7 @@
 """Recomputes every counter from rows and names what does not agree; it repairs nothing.
 
-Runs on one snapshot of one reader, so that a booking in the middle cannot look like drift.
+Each check runs on a snapshot of its own, so that a booking in the middle cannot look like drift, and no snapshot is
+held for longer than one of them: the write-ahead log can be emptied in between.
 """
 
 import sqlite3
@@ -9,7 +10,8 @@ from collections.abc import Callable, Iterator
 from ownkey.domain.records import Finding
 from ownkey.store.audit import compute_mac
 from ownkey.store.connection import snapshot
-from ownkey.store.verify_figures import check_figures, check_statement
+from ownkey.store.verify_figures import check_figures, check_recent_figures, check_recent_statement, check_statement
+from ownkey.store.verify_touched import ANYTHING, Mark, limited
 
 Check = Callable[[sqlite3.Connection, int], Iterator[Finding]]
 
@@ -105,7 +107,7 @@ FROM lot l LEFT JOIN moved m ON m.account = 'lot:' || l.id AND m.workspace_id = 
 _LEDGER_SHAPE = """
 SELECT e.workspace_id, e.id, count(p.n), coalesce(min(p.amount_credits), 0),
   coalesce(sum(p.workspace_id <> e.workspace_id), 0)
-FROM ledger_entry e LEFT JOIN posting p ON p.entry_id = e.id GROUP BY e.workspace_id, e.id
+FROM ledger_entry e LEFT JOIN posting p ON p.entry_id = e.id WHERE e.id > :entry GROUP BY e.workspace_id, e.id
 HAVING count(p.n) = 0 OR min(p.amount_credits) <= 0 OR sum(p.workspace_id <> e.workspace_id) > 0
 """
 _BELOW_ZERO = """
@@ -114,27 +116,29 @@ SELECT workspace_id, account, sum(amount) FROM (
   UNION ALL SELECT workspace_id, source, -amount_credits FROM posting)
 WHERE account NOT LIKE 'source:%' AND account NOT LIKE 'debt:%' GROUP BY workspace_id, account HAVING sum(amount) < 0
 """
-_CHARGES = """
+_CHARGES_OF = """
 SELECT h.workspace_id, h.id, h.charge_credits + coalesce(c.credits_delta, 0), h.bound_credits,
   coalesce((SELECT sum(CASE WHEN p.destination = 'revenue:usage' THEN p.amount_credits ELSE -p.amount_credits END)
     FROM ledger_entry e JOIN posting p ON p.entry_id = e.id AND p.workspace_id = e.workspace_id
     WHERE e.idem_key IN ('hold:' || h.id, 'correction:' || h.id) AND e.workspace_id = h.workspace_id), 0)
 FROM hold h LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
-WHERE h.funding = 'credits' OR h.charge_credits > 0 OR h.charge_nusd > 0
+WHERE (h.funding = 'credits' OR h.charge_credits > 0 OR h.charge_nusd > 0) AND {h.call_id}
 """
+_CHARGES, _RECENT_CHARGES = limited(_CHARGES_OF)
 _STRAY_CHARGES = """
 SELECT e.workspace_id, e.id FROM ledger_entry e
 LEFT JOIN hold h ON h.id = e.hold_id AND h.workspace_id = e.workspace_id
-WHERE e.kind IN ('charge', 'correction') AND (h.id IS NULL OR h.funding <> 'credits')
+WHERE e.id > :entry AND e.kind IN ('charge', 'correction') AND (h.id IS NULL OR h.funding <> 'credits')
 """
 # The switch as the audit log tells it: a hold of credits names the last audit row that was written before it.
-_ALWAYS = """
-SELECT h.workspace_id, h.id FROM hold h WHERE h.funding = 'credits' AND (
+_ALWAYS_OF = """
+SELECT h.workspace_id, h.id FROM hold h WHERE h.funding = 'credits' AND {h.call_id} AND (
   SELECT a.after ->> '$.always_use_key' FROM audit a
   WHERE a.workspace_id = h.workspace_id AND a.n <= h.after_audit AND a.action = 'workspace.changed'
     AND a.after ->> '$.always_use_key' IS NOT NULL
   ORDER BY a.n DESC LIMIT 1) = 1
 """
+_ALWAYS, _RECENT_ALWAYS = limited(_ALWAYS_OF)
 _KEY_LIMIT = """
 SELECT k.workspace_id, k.period_key, k.used_credits, k.held_credits,
   coalesce(sum(CASE WHEN h.state <> 'held' THEN h.charge_credits + coalesce(c.credits_delta, 0) END), 0),
@@ -167,15 +171,16 @@ LEFT JOIN receipt r ON r.id = h.call_id AND r.workspace_id = h.workspace_id
 WHERE r.id IS NULL GROUP BY h.workspace_id, h.call_id
 HAVING max(h.context IS NOT NULL AND h.expires_at_ms >= ?) = 0
 """
-_RECEIPT_COST = """
+_RECEIPT_COST_OF = """
 SELECT r.workspace_id, r.id, r.cost_nusd, r.charge_credits,
   CASE WHEN sum(h.cost_nusd IS NULL AND c.cost_delta_nusd IS NULL) > 0 THEN NULL
     ELSE sum(coalesce(h.cost_nusd, 0) + coalesce(c.cost_delta_nusd, 0)) END,
   sum(h.charge_credits + coalesce(c.credits_delta, 0))
 FROM receipt r JOIN hold h ON h.call_id = r.id AND h.workspace_id = r.workspace_id
 LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
-GROUP BY r.workspace_id, r.id HAVING sum(h.state = 'held') = 0
+WHERE {r.seq} GROUP BY r.workspace_id, r.id HAVING sum(h.state = 'held') = 0
 """
+_RECEIPT_COST, _RECENT_RECEIPT_COST = limited(_RECEIPT_COST_OF)
 # An add-on that is paid and the entitlement that stands beside it, written together.
 _ENTITLEMENTS = """
 SELECT w.id AS workspace_id, w.entitlement, w.paid_until_ms, w.grace_until_ms,
@@ -258,9 +263,28 @@ _AUDIT_HEADS = "SELECT workspace_id, n, mac FROM audit_head"
 
 def verify(conn: sqlite3.Connection, at_ms: int, audit_key: bytes) -> list[Finding]:
     """Every difference, with the ids of its rows; empty: clean."""
+    findings: list[Finding] = []
+    for check in (*_CHECKS, *_WHOLE_CHECKS):
+        with snapshot(conn):
+            findings += check(conn, at_ms)
     with snapshot(conn):
-        findings = [finding for check in _CHECKS for finding in check(conn, at_ms)]
-        findings.extend(_check_audit(conn, audit_key))
+        findings += _check_audit(conn, audit_key)
+    return findings
+
+
+def verify_recent(conn: sqlite3.Connection, at_ms: int, audit_key: bytes, mark: Mark) -> list[Finding]:
+    """What `verify` finds of calls and entries that were touched since the mark, and of everything that is not written
+    once a call: caps, wallets, lots, the ledger's accounts, payments, the audit log. What has not been touched is not
+    read again, so that drift in it is found by `verify` alone."""
+    findings: list[Finding] = []
+    for check in _CHECKS:
+        with snapshot(conn):
+            findings += check(conn, at_ms)
+    for recent in _RECENT_CHECKS:
+        with snapshot(conn):
+            findings += recent(conn, mark)
+    with snapshot(conn):
+        findings += _check_audit(conn, audit_key)
     return findings
 
 
@@ -317,22 +341,18 @@ def _check_wallets(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
             )
 
 
-def _check_ledger(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
-    for workspace, entry, postings, least, foreign in conn.execute(_LEDGER_SHAPE):
+def _check_accounts(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
+    for workspace, account, balance in conn.execute(_BELOW_ZERO):
+        yield Finding("L4.below_zero", workspace, (account,), f"stands at {balance}")
+
+
+def _check_entries(conn: sqlite3.Connection, mark: Mark) -> Iterator[Finding]:
+    for workspace, entry, postings, least, foreign in conn.execute(_LEDGER_SHAPE, mark.values()):
         yield Finding(
             "L2.entry", workspace, (str(entry),), f"{postings} postings, least {least}, {foreign} of other workspaces"
         )
-    for workspace, account, balance in conn.execute(_BELOW_ZERO):
-        yield Finding("L4.below_zero", workspace, (account,), f"stands at {balance}")
-    for workspace, hold, charged, bound, posted in conn.execute(_CHARGES):
-        if charged != posted:
-            yield Finding("L5.charge", workspace, (hold,), f"{charged} charged, {posted} posted")
-        if charged > bound:
-            yield Finding("L5.bound", workspace, (hold,), f"{charged} charged, {bound} held")
-    for workspace, entry in conn.execute(_STRAY_CHARGES):
+    for workspace, entry in conn.execute(_STRAY_CHARGES, mark.values()):
         yield Finding("L8.effect", workspace, (str(entry),), "a charge without a hold of credits")
-    for workspace, hold in conn.execute(_ALWAYS):
-        yield Finding("L6.always", workspace, (hold,), "took credits while Always use this key was on")
 
 
 def _check_holds(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
@@ -344,10 +364,30 @@ def _check_holds(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
         yield Finding("late_cost.state", workspace, (hold,), f"{state}, which its hold and correction do not show")
 
 
-def _check_receipts(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
+def _check_calls(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
     for workspace, call in conn.execute(_NO_RECEIPT, (at_ms - EXPIRY_GRACE_MS,)):
         yield Finding("receipt.missing", workspace, (call,), "its holds ended without a receipt")
-    for workspace, receipt, cost, credits, holds_cost, holds_credits in conn.execute(_RECEIPT_COST):
+    yield from _compare_calls(conn, _CHARGES, _ALWAYS, _RECEIPT_COST, ANYTHING)
+    yield from _check_entries(conn, ANYTHING)
+
+
+def _check_recent_calls(conn: sqlite3.Connection, mark: Mark) -> Iterator[Finding]:
+    yield from _compare_calls(conn, _RECENT_CHARGES, _RECENT_ALWAYS, _RECENT_RECEIPT_COST, mark)
+    yield from _check_entries(conn, mark)
+
+
+def _compare_calls(
+    conn: sqlite3.Connection, charges: str, always: str, receipt_cost: str, mark: Mark
+) -> Iterator[Finding]:
+    """Each call by itself: its charge, its switch, its receipt."""
+    for workspace, hold, charged, bound, posted in conn.execute(charges, mark.values()):
+        if charged != posted:
+            yield Finding("L5.charge", workspace, (hold,), f"{charged} charged, {posted} posted")
+        if charged > bound:
+            yield Finding("L5.bound", workspace, (hold,), f"{charged} charged, {bound} held")
+    for workspace, hold in conn.execute(always, mark.values()):
+        yield Finding("L6.always", workspace, (hold,), "took credits while Always use this key was on")
+    for workspace, receipt, cost, credits, holds_cost, holds_credits in conn.execute(receipt_cost, mark.values()):
         if cost != holds_cost:
             yield Finding("receipt.cost", workspace, (receipt,), f"{cost}, by its holds {holds_cost}")
         if credits != holds_credits:
@@ -403,6 +443,9 @@ EXPIRY_GRACE_MS = 60_000
 """The job that expires holds runs every few seconds; this long after expiry a hold counts as forgotten."""
 
 _CHECKS: tuple[Check, ...] = (
-    _check_periods, _check_alerts, _check_wallets, _check_ledger, _check_holds, _check_receipts,
-    _check_payments, _check_readings, check_figures, check_statement,
+    _check_periods, _check_alerts, _check_wallets, _check_accounts, _check_holds, _check_payments, _check_readings,
+)
+_WHOLE_CHECKS: tuple[Check, ...] = (_check_calls, check_figures, check_statement)
+_RECENT_CHECKS: tuple[Callable[[sqlite3.Connection, Mark], Iterator[Finding]], ...] = (
+    _check_recent_calls, check_recent_figures, check_recent_statement,
 )

@@ -8,6 +8,7 @@ import msgspec
 
 from ownkey.domain.errors import Conflict
 from ownkey.domain.notices import Kind
+from ownkey.domain.phrases import as_plain
 from ownkey.domain.records import Actor
 from ownkey.domain.work import FILE_KEPT_MS, MOST_OPEN, ROW_KEPT_MS, Work, WorkKind, WorkState
 from ownkey.store.audit import save_audit
@@ -71,7 +72,7 @@ def _work_of(row: tuple[Any, ...]) -> Work:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-    return msgspec.json.encode(value, order="sorted").decode()
+    return msgspec.json.encode(value, order="sorted", enc_hook=as_plain).decode()
 
 
 def create_work(

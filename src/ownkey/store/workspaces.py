@@ -141,6 +141,11 @@ def put_member(conn: Connection, member: Member, *, at_ms: int, actor: Actor) ->
     return replace(member, muted=frozenset(muted.split()))
 
 
+def read_kek_ids(conn: sqlite3.Connection) -> frozenset[str]:
+    """Which master keys wrap the data keys that are stored."""
+    return frozenset(row[0] for row in conn.execute(_KEK_IDS))
+
+
 class WorkspacesPart(Core):
     """Satisfies `gateway.ports.Directory` and `control.ports.Workspaces`, `People`, `Features`."""
 
@@ -159,7 +164,7 @@ class WorkspacesPart(Core):
 
     def kek_ids(self) -> frozenset[str]:
         """The master keys that some workspace's data key is wrapped with: all of them must be at hand."""
-        return frozenset(row[0] for row in self._near.execute(_KEK_IDS))
+        return read_kek_ids(self._near)
 
     async def load_platform(self) -> WorkspaceState | None:
         if self._platform_id is None:

@@ -12,6 +12,7 @@ key of its own, so no nonce can repeat under a key. Data keys may stay in memory
 import hmac
 import os
 import secrets
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final, NoReturn
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from ownkey.domain.credentials import AcceptedCredential
+from ownkey.domain.errors import DataKeyClosed
 from ownkey.domain.secret import Secret
 from ownkey.domain.workspace import Sealed, WrappedDek
 from ownkey.vault.keyset import Keyset
@@ -34,6 +36,7 @@ _DEK_CONTEXT: Final = "ownkey dek 1"
 _CREDENTIAL_CONTEXT: Final = "ownkey credential 1"
 _SECRET_CONTEXT: Final = "ownkey secret 1"  # noqa: S105 - a label, not a secret
 _FINGERPRINT_CONTEXT: Final = "ownkey fingerprint 1"
+_FILE_CONTEXT: Final = "ownkey file 1"
 
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -65,14 +68,19 @@ class Undecryptable(ValueError):
         self.found = found
 
 
+class ClosedDek(Undecryptable, DataKeyClosed):
+    """It is the data key itself that does not open, so nothing under it does."""
+
+
 class Vault:
     """Seals and opens. Thread-safe; holds master-key ciphers and unwrapped data keys, never a credential."""
 
-    __slots__ = ("_instance_id", "_keyset", "_unwrapped")
+    __slots__ = ("_instance_id", "_keyset", "_leaving", "_unwrapped")
 
     def __init__(self, keyset: Keyset, instance_id: str, *, cached_deks: int = CACHED_DEKS) -> None:
         """`instance_id` names the deployment: what one instance sealed, no other opens."""
         self._keyset = keyset
+        self._leaving: Mapping[str, AESGCM] = {}
         self._instance_id = instance_id
         # Keyed by the workspace and the whole wrapped value: a changed byte or a foreign workspace misses.
         self._unwrapped = lru_cache(maxsize=cached_deks)(self._unwrap)
@@ -81,6 +89,23 @@ class Vault:
     def primary_kek_id(self) -> str:
         """Which master key wraps new data keys."""
         return self._keyset.primary_id
+
+    def take(self, keyset: Keyset) -> None:
+        """From now on these master keys. What has left still opens, for calls that began before, until `forget_left`.
+
+        One assignment each: a call on another thread sees the old keyset or the new one, never half of each.
+        """
+        old = self._keyset
+        gone = {kek_id: cipher for kek_id in old.kek_ids if (cipher := old.cipher(kek_id)) is not None}
+        self._leaving = {
+            kek_id: cipher for kek_id, cipher in {**self._leaving, **gone}.items() if keyset.cipher(kek_id) is None
+        }
+        self._keyset = keyset
+
+    def forget_left(self) -> None:
+        """Drop the master keys that have left the keyset, and every data key that was unwrapped."""
+        self._leaving = {}
+        self.forget_deks()
 
     def new_dek(self, workspace_id: str) -> WrappedDek:
         """A new random data key, wrapped by the primary master key."""
@@ -91,9 +116,17 @@ class Vault:
 
         Nothing that was sealed changes. Raises Undecryptable.
         """
-        if wrapped_dek.kek_id == self._keyset.primary_id:
+        if wrapped_dek.kek_id == self.primary_kek_id:
             return wrapped_dek
         return self._wrap(workspace_id, wrapped_dek.dek_id, self._unwrap(workspace_id, wrapped_dek))
+
+    def opens_dek(self, workspace_id: str, wrapped_dek: WrappedDek) -> bool:
+        """Whether the data key opens now, whatever was unwrapped before."""
+        try:
+            self._unwrap(workspace_id, wrapped_dek)
+        except Undecryptable:
+            return False
+        return True
 
     def forget_deks(self) -> None:
         """Drop every unwrapped data key from memory: after a workspace was deleted or a master key retired."""
@@ -166,6 +199,15 @@ class Vault:
         dek = self._unwrapped(workspace_id, wrapped_dek)
         return dek.fingerprint(context, plaintext.bytes_to_seal())
 
+    def file_cipher(self, purpose: str, wrapped_dek: WrappedDek, salt: bytes, about: str) -> tuple[AESGCM, bytes]:
+        """(cipher, commitment) for one file that is sealed in chunks (`sealed_file`): a key that no other file has.
+
+        `purpose` stands where the data key's workspace stands, `about` says everything that must not change with the
+        file. Raises Undecryptable if the data key does not open.
+        """
+        dek = self._unwrap(purpose, wrapped_dek)
+        return dek.file_cipher(salt, _length_prefixed(_FILE_CONTEXT, self._instance_id, purpose, about))
+
     def __repr__(self) -> str:
         return f"Vault({self._keyset!r})"
 
@@ -186,17 +228,18 @@ class Vault:
         return _length_prefixed(_DEK_CONTEXT, self._instance_id, workspace_id, dek_id)
 
     def _wrap(self, workspace_id: str, dek_id: str, dek: "_Dek") -> WrappedDek:
-        nonce = os.urandom(_NONCE_BYTES)
-        ciphertext = dek.wrapped_by(self._keyset.primary, nonce, self._dek_context(workspace_id, dek_id))
-        return WrappedDek(dek_id, self._keyset.primary_id, nonce, ciphertext)
+        keyset, nonce = self._keyset, os.urandom(_NONCE_BYTES)
+        ciphertext = dek.wrapped_by(keyset.primary, nonce, self._dek_context(workspace_id, dek_id))
+        return WrappedDek(dek_id, keyset.primary_id, nonce, ciphertext)
 
     def _unwrap(self, workspace_id: str, wrapped: WrappedDek) -> "_Dek":
-        kek = self._keyset.cipher(wrapped.kek_id)
+        keyset = self._keyset
+        kek = keyset.cipher(wrapped.kek_id) or self._leaving.get(wrapped.kek_id)
         if kek is None:
-            raise Undecryptable(Reason.KEK_MISSING, wrapped.kek_id, self._keyset.kek_ids)
+            raise ClosedDek(Reason.KEK_MISSING, wrapped.kek_id, keyset.kek_ids)
         dek = _decrypt(kek, wrapped.nonce, wrapped.ciphertext, self._dek_context(workspace_id, wrapped.dek_id))
         if dek is None or len(dek) != _KEY_BYTES:
-            raise Undecryptable(Reason.DEK, wrapped.kek_id, self._keyset.kek_ids)
+            raise ClosedDek(Reason.DEK, wrapped.kek_id, keyset.kek_ids)
         return _Dek(dek)
 
 
@@ -226,6 +269,10 @@ class _Dek:
             return Reason.COMMITMENT
         plaintext = _decrypt(AESGCM(key), sealed.nonce, sealed.ciphertext, context)
         return Reason.CIPHERTEXT if plaintext is None else plaintext
+
+    def file_cipher(self, salt: bytes, context: bytes) -> tuple[AESGCM, bytes]:
+        key, commitment = self._derive(salt, context)
+        return AESGCM(key), commitment
 
     def fingerprint(self, context: bytes, plaintext: bytes) -> bytes:
         key = HKDF(algorithm=_SHA256, length=_KEY_BYTES, salt=None, info=context).derive(self._key)

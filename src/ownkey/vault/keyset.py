@@ -6,12 +6,13 @@ No error repeats any part of a line: a mistyped line may be nothing but the key.
 """
 
 import base64
+import hashlib
 import hmac
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -30,6 +31,8 @@ _MAX_FILE_BYTES: Final = 65_536
 _KEK_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _EXAMPLE_KEY: Final = base64.b64decode(EXAMPLE_KEYSET_TEXT.partition(":")[2])
+_FINGERPRINT_CONTEXT: Final = b"ownkey master key fingerprint 1"
+_FINGERPRINT_BYTES: Final = 8
 _MAKE_ONE: Final = "Make a new keyset with `ownkey init` in a new folder."
 
 
@@ -46,13 +49,18 @@ class KeysetError(Exception):
 class Keyset:
     """Ordered master keys, the first one primary. Hands out ciphers, never bytes: it has none to show."""
 
-    __slots__ = ("_ciphers", "primary_id")
+    __slots__ = ("_ciphers", "fingerprints", "primary_id")
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         """`keys` maps kek_id to 32 bytes, primary first. Text from outside goes through `parse_keyset`."""
         if not keys or any(len(key) != KEY_BYTES for key in keys.values()):
             raise ValueError("a keyset needs at least one key, and 32 bytes in each")
         self._ciphers = {kek_id: AESGCM(key) for kek_id, key in keys.items()}
+        # Tells two keys of one name apart. 256 random bits stand behind it: nobody finds the key by trying.
+        self.fingerprints: Mapping[str, str] = {
+            kek_id: hmac.digest(key, _FINGERPRINT_CONTEXT, hashlib.sha256)[:_FINGERPRINT_BYTES].hex()
+            for kek_id, key in keys.items()
+        }
         self.primary_id = next(iter(keys))
 
     @property
@@ -74,6 +82,25 @@ class Keyset:
         missing = sorted(set(kek_ids_in_use) - self._ciphers.keys())
         if missing:
             raise wrong_master_key(missing, self.kek_ids)
+
+    def require_same(self, fingerprints: Mapping[str, str]) -> None:
+        """Raise KeysetError if a key here has the name of another one. `fingerprints` are those already known."""
+        for kek_id, known in fingerprints.items():
+            found = self.fingerprints.get(kek_id, known)
+            if not hmac.compare_digest(found, known):
+                raise KeysetError(
+                    "other_bytes",
+                    f"The master key {kek_id} has the right name, but is not the key that went by it before.",
+                    "Put the right copy back; a new key needs a new name (`ownkey master-key add` gives it one).",
+                )
+
+    def require_not_first(self, retired: Collection[str]) -> None:
+        """Raise KeysetError if the primary was retired: nothing may hang on it any more."""
+        if self.primary_id in retired:
+            raise KeysetError(
+                "retired", f"The master key {self.primary_id} is the first one of the keyset, but was retired.",
+                "Put another key first; `ownkey master-key add` makes a new one.",
+            )
 
     def __repr__(self) -> str:
         return f"Keyset(primary={self.primary_id!r}, keys={len(self._ciphers)})"
@@ -111,6 +138,28 @@ def load_keyset(environ: MutableMapping[str, str]) -> Keyset:
     if isinstance(outcome, KeysetError):
         raise outcome
     return outcome
+
+
+def read_keyset_file(path: Path) -> Keyset:
+    """The keyset in a file that only its owner can read. Raises KeysetError."""
+    content = _read_private_file(path)
+    outcome = content if isinstance(content, KeysetError) else _parse(content)
+    del content
+    if isinstance(outcome, KeysetError):
+        raise outcome
+    return outcome
+
+
+def read_keyset_lines(path: Path) -> list[str]:
+    """The lines of such a file as they stand, line ends included, once they are known to be a keyset. For the module
+    that writes it. Raises KeysetError."""
+    content = _read_private_file(path)
+    outcome = content if isinstance(content, KeysetError) else _parse(content)
+    if isinstance(content, str) and isinstance(outcome, Keyset):
+        return content.splitlines(keepends=True)
+    del content
+    assert isinstance(outcome, KeysetError)
+    raise outcome
 
 
 def generate_keyset_text() -> str:
@@ -214,15 +263,15 @@ def _write_private_file(path: Path, content: bytes) -> KeysetError | None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         path.unlink(missing_ok=True)  # Half a key would be refused later, with a sentence that misleads.
         return _unwritable(path, error)
     return None
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new file's name durable too: a key that is lost in a power cut takes all credentials along."""
+def sync_folder(folder: Path) -> None:
+    """Make a new file's name durable too: a key that is lost in a power cut takes all credentials along."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

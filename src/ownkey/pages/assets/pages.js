@@ -1,22 +1,23 @@
-/* What our pages do beyond plain forms and htmx. Loaded (defer) before htmx, so that its events find us listening.
-   Everything works without this file; templates ask for help with attributes, and every word stands in the page.
+/* What our pages do beyond plain forms and htmx. Loaded (defer) before htmx, to hear its events.
+   Everything works without it; templates ask for help with attributes.
 
-   data-js                     of no use without script: leave `hidden` on it, we take it away
-   class="without-script"      of no use with script (a switch's Save): hidden by the style sheet
+   data-js                     of no use without script: `hidden`, which we take away
+   class="without-script"      of no use with script (a switch's Save): hidden by style
    data-show="ID"              button, aria-pressed="false": shows what is typed into that field (give it data-secret)
-   data-busy="Testing… {s} s"  submit button: its words while the request runs; every busy button gets aria-busy
+   data-busy="Testing… {s} s"  submit button: its words while the request runs
    data-cancel="Cancelled."    button of that form, hidden, type=button: there while the request runs; aborts it
    data-submit-on-change       form: sent as soon as one of its fields changes (switches)
-   data-copy="SELECTOR"        button: copies that element's text or value; data-done="Copied" is said and shown shortly
+   data-copy="SELECTOR"        button: copies that element's text or value; data-done="Copied" is said and shown
    data-card                   region with an id and a heading: gets the focus when a swap removed the focused element
    data-card-state="works"     in a part that a swap brings: becomes the data-state of the data-card around it
-   data-say                    in an answer: its text is also said by the one live region
+   data-say                    its text is said by the live region; "10": after 10 s of silence
    data-pause                  region: its polls stand still while it is hovered, holds the focus, or is out of sight
-   data-age="{s} s ago"        counts the seconds since it came
+   data-age="{s} s ago"        seconds since it came; its parent, hidden, is shown after 30
    data-download               link to a file: in a frame it is followed with a ticket of one use
    data-search                 the field that / focuses, unless <body data-shortcuts="off">
    data-event="cap-changed"    in an answer: told to the page that frames us, with data-provider (see EVENTS)
    data-reopen                 link to the host for a new session: in a frame the host is asked for one first
+   data-again="3"              in the head: the page comes again every 3 s
    Once in the layout: #live (role=status, hx-preserve), #session-end with a data-countdown inside, #offline (hidden),
    <body data-expires data-now> (Unix ms); in a frame's first document <meta> ownkey-bearer, -parent, -first.
    Answers of status 422 get the focus on their first field with aria-invalid="true". */
@@ -115,8 +116,9 @@
 
   // --- words and focus
 
-  let lastSaid = "";
+  let lastSaid = "", spoke = 0;
   function say(text) {
+    spoke = Date.now();
     const region = first("#live");
     if (!region) return;
     region.textContent = "";
@@ -240,8 +242,9 @@
     watchSession(now);
     for (const button of busy.keys()) count(button);
     for (const it of all("[data-age]")) {
-      it._made ??= now;
-      it.textContent = it.dataset.age.replace("{s}", Math.floor((now - it._made) / 1000));
+      const s = Math.floor((now - (it._made ??= now)) / 1000);
+      it.textContent = it.dataset.age.replace("{s}", s);
+      it.parentNode.hidden = s < 30;
     }
   }, 1000);
 
@@ -301,7 +304,7 @@
 
   on("htmx:after:swap", event => {
     const {ctx} = event.detail, whole = ctx.target === doc.body, moved = held?.path !== location.pathname;
-    if (whole) arrive(ctx.text);
+    if (whole) arrive(/data-again="(\d+)/.exec(ctx.text)?.[1]);
     enhance(!whole);
     const card = !moved && held?.card && doc.getElementById(held.card);
     const bad = first('[aria-invalid="true"]', card || doc);
@@ -335,13 +338,14 @@
     tell("error", {code: "unreachable"});
   });
 
-  /* A whole page came by a swap: its session's end, and its wish to be asked for again. */
+  /* A whole page came: its session's end, and its wish to come again, unless somebody types. */
   let again = 0;
-  function arrive(text) {
+  function arrive(after) {
     readEnd();
-    clearTimeout(again);
-    const after = /<meta http-equiv="refresh" content="(\d+)/.exec(text);
-    if (after) again = setTimeout(() => go(location.pathname + location.search, "replace"), 1000 * after[1]);
+    clearInterval(again);
+    if (after) again = setInterval(() => {
+      if (!first("input:focus")) go(location.pathname + location.search, "replace");
+    }, 1000 * after);
   }
 
   page.addEventListener("offline", () => reveal("#offline", true));
@@ -398,7 +402,9 @@
 
   function enhance(part) {
     for (const it of all("[data-js][hidden]:not([data-cancel])")) it.hidden = false;
-    for (const it of all("[data-say]")) if (fresh(it)) say(it.textContent);
+    for (const it of all("[data-say]")) {
+      if (fresh(it) && Date.now() - spoke >= 1000 * it.dataset.say) say(it.textContent);
+    }
     for (const it of all("[data-card-state]")) {
       if (fresh(it) && part) it.closest("[data-card]").dataset.state = it.dataset.cardState;
     }
@@ -412,7 +418,7 @@
 
   root.dataset.script = "";
   on("DOMContentLoaded", () => {
-    readEnd();
+    arrive(first("[data-again]")?.dataset.again);
     enhance();
     focus(first('[aria-invalid="true"]'));
   });

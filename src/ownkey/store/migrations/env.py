@@ -3,6 +3,9 @@
 from alembic import context
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, transactional_ddl=True, transaction_per_migration=False)
+context.configure(
+    connection=connection, transactional_ddl=True, transaction_per_migration=False,
+    on_version_apply=context.config.attributes["applied"],
+)
 with context.begin_transaction():
     context.run_migrations()
