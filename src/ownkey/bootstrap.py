@@ -502,8 +502,8 @@ def make_machine(
 
     return Machine(
         version=__version__, schema=HEAD, data_dir=str(folder), config_path=str(settings.config_path),
-        started_at_ms=clock.now_ms(), configuration=settings.lines, writable=store.check_writable,
-        disk=disk, jobs=scheduler.lines,
+        started_at_ms=clock.now_ms(), configuration=settings.lines, mail_words=settings.portal.words,
+        writable=store.check_writable, disk=disk, jobs=scheduler.lines,
         providers_down=lambda: circuits.providers_down(clock.monotonic()),
         routes_down=lambda: circuits.routes_down(clock.monotonic()),
     )

@@ -46,6 +46,13 @@ def builder_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PortalWo
         yield world
 
 
+@pytest.fixture(scope="session")
+def new_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PortalWorld]:
+    """A support desk on its first day: nobody may make anything in it."""
+    with portal_world(tmp_path_factory.mktemp("new_pages"), "support-desk") as world:
+        yield world
+
+
 @pytest.fixture
 def visit(browser: Browser) -> Visiting:
     """`with visit(world, width=375, scheme="dark") as visitor:`; see `portal_world.visiting`."""

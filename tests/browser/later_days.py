@@ -24,6 +24,7 @@ class Calendar:
         self._world = world
         self._stripe = world.stripe
         self._ahead_s = 0
+        world.stripe.set(signature_time="virtual")  # its events are signed on the day that it has
         home = world.deployment.home
         (home / "clock").mkdir()
         (home / "clock" / "sitecustomize.py").write_text(_CLOCK)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from playwright.sync_api import Browser, Error
 from tests.browser.portal_world import FRAME_WIDTH, HEIGHT, WIDTHS, PortalWorld, Visitor, visiting
-from tests.browser.states import State, reach
+from tests.browser.state import State, reach
 
 Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")

@@ -34,6 +34,8 @@ PEOPLE = {
     "member": ("cho", "Cho Minh", "cho@example.com"), "viewer": ("dee", "Dee Ramos", "dee@example.com"),
 }
 """As the host product knows them."""
+BELIEVED = 'proxies = ["127.0.0.1/32"]'
+"""Each visitor has an address of their own: what one address may try in a minute is not shared by all tests."""
 WIDTHS = (1280, 768, 375)
 FRAME_WIDTH = 480
 HEIGHT = 900
@@ -112,6 +114,11 @@ class PortalWorld:
             self._operators[role] = visitor.cookies[OPERATOR_COOKIE]
         return self._operators[role]
 
+    def own_address(self) -> dict[str, str]:
+        """The header by which the server knows a visitor's address, another one each time."""
+        number = next(self._numbers)
+        return {"x-forwarded-for": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"}
+
     def forget(self, name: str) -> None:
         """The next look makes the state anew: something in the browser has changed it."""
         self._prepared.pop(name, None)
@@ -134,7 +141,9 @@ def portal_world(home: Path, preset: Preset, extra: str = "") -> Iterator[Portal
             env |= {"OWNKEY_STRIPE_KEY": STRIPE_KEY, "OWNKEY_STRIPE_WEBHOOK_SECRETS": STRIPE_SECRET}
             tables += f'[billing]\napi_url = "{stripe.url}"\nreturn_urls = ["{host.url}/ai"]\n'
             tables += "[billing.packs.small]\ncredits = 1000\ncents = 1000\n"
-        deployment = stack.enter_context(deployed(home, preset, extra=tables, emulator=emulator, env=env))
+        deployment = stack.enter_context(deployed(
+            home, preset, extra=tables, emulator=emulator, env=env, server=BELIEVED
+        ))
         if stripe is not None:
             stripe.control("POST", "endpoints", {
                 "url": f"{deployment.url}/manage/v1/webhooks/stripe", "secret": STRIPE_SECRET,
@@ -178,7 +187,9 @@ class Visitor:
     def open_console(self, role: str) -> "Visitor":
         """Signed in as an operator; no page is open yet."""
         # A __Host- cookie cannot be planted over plain http; the server sees the same header.
-        self.context.set_extra_http_headers({"cookie": f"{OPERATOR_COOKIE}={self.world.operator(role)}"})
+        self.context.set_extra_http_headers({
+            "cookie": f"{OPERATOR_COOKIE}={self.world.operator(role)}", **self.world.own_address(),
+        })
         return self
 
     def open_framed(
@@ -221,6 +232,7 @@ def visiting(
         viewport={"width": width, "height": HEIGHT}, color_scheme=scheme, locale="en-GB", timezone_id="UTC", **options
     )
     context.set_default_timeout(10_000)
+    context.set_extra_http_headers(world.own_address())
     watch = Watch(world.origins, world.typed)
     watch.follow(context)
     try:

@@ -11,8 +11,9 @@ from tests.browser.looks import SHORT as SHORT_LOOKS
 from tests.browser.looks import WHOLE as ALL_LOOKS
 from tests.browser.looks import looking
 from tests.browser.page_checks import find_problems
-from tests.browser.portal_world import PortalWorld
-from tests.browser.states import State, states_of
+from tests.browser.portal_world import PortalWorld, Preset
+from tests.browser.state import State
+from tests.browser.states import NEW, states_of
 
 LOOKS = ALL_LOOKS if WHOLE else SHORT_LOOKS
 
@@ -27,10 +28,24 @@ def check(browser: Browser, world: PortalWorld, state: State) -> None:
     assert found == [], "\n" + "\n".join(found)
 
 
+def of_portal(preset: Preset) -> list[State]:
+    return [state for state in states_of(preset, short=not WHOLE) if state.page != "console"]
+
+
 class TestSupportDesk:
     """X5: the pages of a support desk."""
 
-    @pytest.mark.parametrize("state", states_of("support-desk", short=not WHOLE), ids=lambda state: state.key)
+    @pytest.mark.parametrize("state", of_portal("support-desk"), ids=lambda state: state.key)
+    def test_it_is_usable_by_everybody(self, state: State, browser: Browser, desk_world: PortalWorld) -> None:
+        """Each state, in each look."""
+        check(browser, desk_world, state)
+
+
+class TestConsole:
+    """X5: the operators' pages of a support desk."""
+
+    @pytest.mark.whole
+    @pytest.mark.parametrize("state", states_of("support-desk", only="console-"), ids=lambda state: state.key)
     def test_it_is_usable_by_everybody(self, state: State, browser: Browser, desk_world: PortalWorld) -> None:
         """Each state, in each look."""
         check(browser, desk_world, state)
@@ -43,3 +58,13 @@ class TestAppBuilder:
     def test_it_is_usable_by_everybody(self, state: State, browser: Browser, builder_world: PortalWorld) -> None:
         """Each state, in each look."""
         check(browser, builder_world, state)
+
+
+class TestNewDeployment:
+    """X5: the console on its first day."""
+
+    @pytest.mark.whole
+    @pytest.mark.parametrize("state", NEW, ids=lambda state: state.key)
+    def test_it_is_usable_by_everybody(self, state: State, browser: Browser, new_world: PortalWorld) -> None:
+        """Each page, in each look."""
+        check(browser, new_world, state)

@@ -73,7 +73,11 @@ def test_sign_in_with_openrouter_from_a_frame(desk_world: PortalWorld, browser: 
     workspace = desk_world.workspace("Framed sign-in")
     with framed(browser, desk_world, workspace) as walk:
         button(walk.card(), "Sign in with OpenRouter").click()
-        link(walk.main, "Continue to OpenRouter").click()
+        link(walk.main, "Continue on a page of its own").click()
+        page = walk.visitor.page
+        page.wait_for_url("**/portal/credentials/openrouter/approve?**")
+        expect(page.locator("main")).to_contain_text("Framed sign-in")
+        link(page, "Continue to OpenRouter").click()
         arrive(walk)
         walk.is_in_state("connected")
 

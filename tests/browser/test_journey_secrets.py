@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Dialog, expect
 from tests.browser.conftest import Visiting
 from tests.browser.portal_world import PortalWorld, Preset
-from tests.browser.states import HOSTILE
+from tests.browser.preparing import HOSTILE
 from tests.browser.walking import CLAUDE, MINI, Walk, button, call, link
 
 pytestmark = pytest.mark.whole

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Visiting
 from tests.browser.later_days import Calendar
 from tests.browser.portal_world import PortalWorld, portal_world
-from tests.browser.walking import Walk, button, call, link
+from tests.browser.walking import Walk, button, call, link, wait_until
 
 pytestmark = pytest.mark.whole
 
@@ -60,6 +60,46 @@ def test_unpaid_grace_parked_paid(shop: PortalWorld, visit: Visiting, script: bo
 
         shop.stripe.control("POST", "failing", {"customer": customer, "code": None})
         _subscribe(walk)
+        walk.go("Integrations")
+        walk.is_in_state("connected")
+        walk.pill_says("AI on")
+        assert call(workspace).code == ""
+        assert walk.funding() == "byok"
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
+def test_a_new_card_in_the_days_of_grace(shop: PortalWorld, visit: Visiting, script: bool) -> None:
+    """G7, G9, G14: past due → Update card → the open invoice is paid there → active; the key has worked all along."""
+    assert shop.stripe is not None
+    calendar, workspace = Calendar(shop), shop.workspace("Old card")
+    with visit(shop, java_script_enabled=script) as visitor:
+        walk, page = Walk(visitor.open(workspace), workspace, script), visitor.page
+        _subscribe(walk)
+        workspace.save_key("openrouter", shop.key("openrouter"))
+        customer = shop.stripe.control("GET", "objects?kind=subscription")["objects"][-1]["customer"]
+        shop.stripe.control("POST", "failing", {"customer": customer})
+        calendar.pass_days(32)
+        visitor.open(workspace, "/portal/plans")
+        expect(walk.shown.locator("#addon")).to_have_attribute("data-state", "past_due")
+        link(walk.main, "Update card").click()
+        expect(walk.shown.get_by_role("heading", level=1)).to_have_text("Card and invoices")
+        link(walk.main, "Open card and invoices").click()
+        page.wait_for_url(shop.stripe.url + "/**")
+        shop.stripe.control("POST", "failing", {"customer": customer, "code": None})
+        page.get_by_label("Card number").fill("5555555555554444")
+        button(page, "Save card").click()
+        at_stripe = page.url
+        page.locator("tr", has_text="open").get_by_role("link").click()
+        page.get_by_label("Card number").fill("5555555555554444")
+        button(page, "Pay").click()
+        expect(page.locator("#status")).to_have_text("paid")
+        page.goto(at_stripe)
+        link(page, "Return").click()
+        page.wait_for_url(shop.url + "/portal/plans**")
+        wait_until(lambda: walk.billing() == "active", "the add-on")
+        page.reload()
+        expect(walk.shown.locator("#addon")).to_have_attribute("data-state", "active")
+        walk.says("Renews on")
         walk.go("Integrations")
         walk.is_in_state("connected")
         walk.pill_says("AI on")

@@ -154,6 +154,55 @@ def test_a_poll_rests_while_somebody_reads(tab: Page, site: ScriptSite) -> None:
     assert site.polls > resting
 
 
+AGAIN = '<noscript data-again="3"></noscript><p id="progress" data-say="10">{} of 9</p><input id="typed">'
+
+
+def test_a_page_that_comes_again_is_swapped_and_told_rarely(tab: Page, site: ScriptSite) -> None:
+    """No reload under a reader's eyes: what changes is shown every few seconds, and said at most every ten."""
+    tab.clock.install()
+    show(tab, site, AGAIN.format(1))
+    tab.evaluate("window.same = true")
+    tab.clock.run_for(100)
+    expect(tab.locator("#live")).to_have_text("1 of 9")
+    said = []
+    for step in range(2, 6):
+        site.body = AGAIN.format(step)
+        tab.clock.run_for(3_000)
+        expect(tab.locator("#progress")).to_have_text(f"{step} of 9")
+        tab.clock.run_for(100)
+        said.append(tab.locator("#live").text_content())
+
+    assert tab.evaluate("window.same") is True
+    assert said == ["1 of 9", "1 of 9", "1 of 9", "5 of 9"]
+
+
+def test_a_page_does_not_come_again_while_somebody_types(tab: Page, site: ScriptSite) -> None:
+    """What is half typed is never swapped away; afterwards the page goes on."""
+    tab.clock.install()
+    show(tab, site, AGAIN.format(1))
+    tab.locator("#typed").fill("half")
+    site.body = AGAIN.format(2)
+    tab.clock.run_for(10_000)
+    expect(tab.locator("#typed")).to_have_value("half")
+    expect(tab.locator("#progress")).to_have_text("1 of 9")
+    tab.locator("#typed").blur()
+    tab.clock.run_for(3_000)
+
+    expect(tab.locator("#progress")).to_have_text("2 of 9")
+
+
+def test_a_view_says_its_age_once_it_is_half_a_minute_old(tab: Page, site: ScriptSite) -> None:
+    """Nothing ticks under a fresh page; an old one says how old it is, and offers a new one."""
+    tab.clock.install()
+    show(tab, site, '<p id="old" hidden><span data-age="{s} s ago"></span> · <a href="/">Refresh</a></p>')
+    tab.clock.run_for(20_000)
+    expect(tab.locator("#old")).to_be_hidden()
+    tab.clock.run_for(21_000)
+
+    expect(tab.locator("#old")).to_be_visible()
+    expect(tab.locator("#old")).to_contain_text("40 s ago · Refresh")
+
+
 def test_a_slash_focuses_search_unless_it_is_typed_or_switched_off(tab: Page, site: ScriptSite) -> None:
     """A shortcut of one character can be turned off (WCAG 2.1.4)."""
     show(tab, site, '<input id="other"><input id="search" data-search type="search">')

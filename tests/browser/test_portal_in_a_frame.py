@@ -147,3 +147,21 @@ def test_a_download_leaves_a_frame_by_a_ticket_of_one_use(desk_world: PortalWorl
     assert "ticket=" in saved.value.url
     assert workspace.receipts()[0]["id"] in text
     assert again.status == 401
+
+
+def test_a_site_that_may_not_frame_it_keeps_its_plain_link(desk_world: PortalWorld, visit: Visiting) -> None:
+    """Section 7: the host product under an address that is not among the configured ones: the browser shows no frame of
+    ours, nobody is told that one is ready, and the way to a page of its own stays."""
+    with visit(desk_world) as visitor:
+        visitor.watch.excuse("frame-ancestors", "foreign request: http://127.0.0.1")
+        visitor.open_framed(desk_world.workspace())
+        elsewhere = desk_world.host.url.replace("localhost", "127.0.0.1")
+        cookie = next(one["value"] for one in visitor.context.cookies() if one["name"] == "host_visit")
+        visitor.context.add_cookies([{"name": "host_visit", "value": cookie, "url": elsewhere}])
+        visitor.page.goto(elsewhere + "/ai")
+        expect(visitor.page.locator("ownkey-portal iframe")).to_have_count(1)
+        expect(visitor.page.locator("ownkey-portal").get_by_role("link", name="AI keys and spend")).to_be_visible()
+        visitor.page.wait_for_timeout(500)
+        assert visitor.told() == []
+        shown = [frame for frame in visitor.page.frames if frame.url.startswith(desk_world.url)]
+        assert not any("ownkey-bearer" in frame.content() for frame in shown)

@@ -275,6 +275,19 @@ def test_one_is_fetched_by_its_name(desk: Terminal, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("g*"))
 
 
+def test_doctor_says_whether_there_is_a_backup(desk: Terminal) -> None:
+    """None at all is a warning with its fix; the newest is named with the master key that opens it."""
+    folder = desk.home / "data" / "backups"
+    aside = folder.rename(folder.with_name("aside"))
+    (none,) = [check for check in desk.json("doctor")["checks"] if check["name"] == "backups"]
+    aside.rename(folder)
+    (newest,) = [check for check in desk.json("doctor")["checks"] if check["name"] == "backups"]
+
+    assert (none["state"], newest["state"]) == ("warn", "ok")
+    assert "ownkey backup" in none["fix"]
+    assert desk.json("backup", "list")["backups"][0]["master_key"] in newest["sentence"]
+
+
 def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     """While it is unpacked: a sentence, and the folder is as it was."""
     def parts() -> Iterator[bytes]:

@@ -4,7 +4,7 @@ import contextlib
 import html as html_text
 import re
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -64,7 +64,6 @@ class Console:
     staff: StaffHouse
     app: ConsoleApp
     people: Mapping[str, Person]
-    machine: dict[str, Any] = field(default_factory=dict)
 
     async def get(self, path: str, role: str = "ops", headers: Mapping[str, str] | None = None) -> Seen:
         return await self._ask("GET", path, role, b"", headers or {})

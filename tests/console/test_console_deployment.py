@@ -334,6 +334,17 @@ async def test_every_email_is_shown_as_text_and_as_a_document_of_its_own(console
     assert (await console.get("/console/system/mail/nothing.html")).status == 404
 
 
+async def test_the_preview_speaks_in_the_hosts_own_words(console: Console) -> None:
+    """What an operator looks at is what customers get: `[portal.words]` counts for e-mails too."""
+    said = "AI is paused: this month's spend cap of {cap} is reached."
+    before = await console.get("/console/system/mail/ai_paused.html")
+    machine = replace(console.app._house.machine, mail_words={said: "The robots rest at {cap}."})
+    console.app = ConsoleApp(replace(console.app._house, machine=machine))
+    seen = await console.get("/console/system/mail/ai_paused.html")
+
+    assert ("The robots rest" in before.text, "The robots rest at US$50.00." in seen.text) == (False, True)
+
+
 async def test_the_system_page_tells_of_jobs_and_master_keys(console: Console) -> None:
     workspace = await console.control.with_key()
     seen = await console.get("/console/system", "support")

@@ -10,6 +10,7 @@ from store_kit import Clock, open_store
 from tests.fresh_database import lay_database
 from tests.old_database import COMING, OLD, lay_old_database
 
+from ownkey.domain.errors import StoreError
 from ownkey.domain.upgrades import UpgradeStep
 from ownkey.store import SQLiteStore
 from ownkey.store.schema import HEAD, TooNew, migrate, read_revision
@@ -80,6 +81,22 @@ def test_whatever_ends_it_leaves_the_old_schema_whole(old: Path, at: int) -> Non
 
     assert schema_of(old) == OLD
     assert old.read_bytes() == before
+
+
+def test_a_step_that_fails_is_told_in_a_sentence(old: Path) -> None:
+    """Something in the database that a step does not expect: the old schema stays whole, and the sentence says so."""
+    conn = sqlite3.connect(old, isolation_level=None)
+    conn.execute("CREATE TABLE work(id TEXT)")
+    try:
+        with pytest.raises(StoreError) as failed:
+            migrate(conn)
+    finally:
+        conn.close()
+
+    assert str(failed.value).startswith(
+        f"The database could not be brought from schema {OLD} to {HEAD}: table work already exists. Nothing was changed"
+    )
+    assert schema_of(old) == OLD
 
 
 def test_a_kill_in_the_middle_leaves_the_old_schema_whole(old: Path) -> None:

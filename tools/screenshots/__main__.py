@@ -21,7 +21,8 @@ from tests.browser.chromium import chromium
 from tests.browser.looks import WHOLE, Look, looking
 from tests.browser.page_checks import find_problems
 from tests.browser.portal_world import PRESETS, PortalWorld, Preset, portal_world
-from tests.browser.states import State, states_of
+from tests.browser.state import State
+from tests.browser.states import NEW, states_of
 
 ROOT = Path(__file__).resolve().parents[2] / "screenshots"
 ROWS_A_SHEET = 2
@@ -109,6 +110,12 @@ def main(given: list[str] | None = None) -> int:
             for page in dict.fromkeys(state.page for state in states):
                 for file in sheet(browser, preset, page, states_of(preset, only=f"{page}-"), looks):
                     print(f"sheet: {file}", flush=True)
+        first_day = [state for state in NEW if state.key.startswith(options.only)]
+        if first_day and "support-desk" in (options.preset or PRESETS):
+            count += len(first_day)
+            bad += draw_all(browser, "support-desk", first_day, looks)
+            for file in sheet(browser, "support-desk", "new", NEW, looks):
+                print(f"sheet: {file}", flush=True)
     print(f"{count} states, {bad} with something to look into, {time.monotonic() - started:.0f} s")
     return 0 if count else 2
 

@@ -130,7 +130,7 @@ def _check_inside(settings: Settings, environ: MutableMapping[str, str], serves:
             found = [] if serves else [Check("database", "ok", told)]
             if settings.product.payers is Payers.WITH_CREDITS:
                 found.append(_check_platform_key(api))
-            return [*found, _check_prices(settings, api)]
+            return [*found, _check_prices(settings, api), _check_backups(api)]
     except CliError as error:
         name = MASTER_KEY if error.code == "master_key" else "database"
         return [Check(name, "fail", error.message, error.fix)]
@@ -163,6 +163,20 @@ def _check_prices(settings: Settings, api: Connection) -> Check:
         f"{guess}Correct models of [tasks.{task}] in {settings.config_path.name}, or set a price: "
         f'ownkey prices --set "openrouter {slug} input=0.50 output=1.50".',
     )
+
+
+def _check_backups(api: Connection) -> Check:
+    """What would be left if this disk were lost now. Backups that were fetched and taken away are not known of."""
+    page = api.manage("GET", "/backups")
+    newest = next(iter(page["backups"]), None)
+    if newest is None:
+        return Check("backups", "warn", "There is no backup in the server's folder.",
+                     "ownkey backup --out FILE, or set [backup] every_hours.")
+    told = f"The newest is of {newest['made_at']} and opens with master key {newest['master_key']}."
+    if page["late"]:
+        return Check("backups", "warn", f"{told} One is made every {page['every_hours']} hours: this one is late.",
+                     "`ownkey work list` says why the last one failed.")
+    return Check("backups", "ok", told)
 
 
 def check_channels(settings: Settings) -> list[Check]:

@@ -215,8 +215,9 @@ async def show_mail_html(visit: ConsoleVisit) -> Answer:
 
 
 def _sample(visit: ConsoleVisit, kind: Kind) -> Notice:
-    """The notice with made-up figures, in this product's words and with its links."""
-    return write_notice(kind, SAMPLES[kind], place_of(visit.product, visit.say("Example workspace")))
+    """The notice with made-up figures, in the host's words and with its links: as it would be sent."""
+    written = write_notice(kind, SAMPLES[kind], place_of(visit.product, visit.say("Example workspace")))
+    return written.in_words(visit.house.machine.mail_words)
 
 
 _OPS = OperatorRole.OPS

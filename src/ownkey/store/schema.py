@@ -77,10 +77,11 @@ def _name_of(revision: str) -> str:
 
 
 def run_alembic(conn: sqlite3.Connection, target: str = "head", told: Told | None = None) -> None:
-    """Apply the steps up to `target`, all in one transaction."""
+    """Apply the steps up to `target`, all in one transaction. Raises StoreError where a step fails."""
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import create_engine, event
+    from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import StaticPool
 
     engine = create_engine("sqlite://", creator=lambda: conn, poolclass=StaticPool)
@@ -101,10 +102,18 @@ def run_alembic(conn: sqlite3.Connection, target: str = "head", told: Told | Non
             n, name = coming.pop(0)
             _tell(told, revision, n, _name_of(name))
 
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        config.attributes["applied"] = tell_next
-        tell_next()
-        command.upgrade(config, target)
-        connection.commit()
-    conn.rollback()
+    try:
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            config.attributes["applied"] = tell_next
+            tell_next()
+            command.upgrade(config, target)
+            connection.commit()
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        cause = getattr(error, "orig", None) or error
+        raise StoreError(
+            f"The database could not be brought from schema {revision or 'none'} to {HEAD}: {cause}. Nothing was "
+            "changed: the version that wrote it still serves it. Look at the disk and the log, and start again."
+        ) from error
+    finally:
+        conn.rollback()
