@@ -1,7 +1,6 @@
 """When a server says that it is ready, and when it takes that back."""
 
 import httpx
-
 from tests.deployment import Deployment
 
 
