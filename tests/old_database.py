@@ -19,6 +19,7 @@ def lay_old_database(path: Path) -> Path:
         "INSERT INTO workspace(id, kind, name, external_id, plan, status, timezone, entitlement, credits_if_key_fails, "
         "created_at_ms) VALUES ('ws_old', 'tenant', 'Acme', 'acme', '', 'active', 'UTC', 'included', 0, 0)"
     )
+    conn.execute("INSERT INTO wallet(workspace_id) VALUES ('ws_old')")
     conn.close()
     path.chmod(0o600)
     return path

@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -115,10 +116,12 @@ from ownkey.providers.prices import ListedPrices
 from ownkey.providers.upstream import Upstream
 from ownkey.settings.folder import AUDIT_KEY_NAME, DATABASE_NAME, EXPORTS_NAME, MASTER_KEY_NAME, RUN_FILE_NAME
 from ownkey.settings.product import Settings
+from ownkey.settings.tables import SettingsError
 from ownkey.store.backup import BackupFolder, read_instance
 from ownkey.store.export_files import ExportFiles
 from ownkey.store.failpoints import load_failpoint
-from ownkey.store.schema import HEAD
+from ownkey.store.restore import STAGING
+from ownkey.store.schema import COPYING, HEAD, REVISIONS
 from ownkey.store.sqlite import SQLiteStore
 from ownkey.vault.audit_key import AuditKeyFile, write_private
 from ownkey.vault.envelope import Vault
@@ -137,6 +140,7 @@ logger = logging.getLogger("ownkey")
 ID_BLOCK_BYTES = 4_000
 # Longer than any client's own idle time: the side that closes first must not be the one a call is just sent to.
 KEEP_ALIVE_S = 75
+COPYING_TOLD_S = 2.0
 
 
 class SystemClock:
@@ -248,8 +252,9 @@ async def build_app(
     failpoint, boot_id, audit = load_failpoint(environ), clock.new_id("boot"), _audit_key_file(settings)
     store = await asyncio.to_thread(
         SQLiteStore.open, settings.server.data_dir / DATABASE_NAME, clock_ms=clock.now_ms, boot_id=boot_id, told=told,
-        before_upgrade=copy_first(settings, keyset, clock),
-        audit_key=open_audit_key(settings.server.data_dir, keyset), **({} if failpoint is None else failpoint.hooks()),
+        before_upgrade=copy_first(settings, keyset, clock, told),
+        audit_key=partial(open_audit_key, settings.server.data_dir, keyset),
+        **({} if failpoint is None else failpoint.hooks()),
     )
     try:
         check_keyset(keyset, store.keks_in_use(), store.retired_kek_ids())
@@ -268,10 +273,17 @@ def _audit_key_file(settings: Settings) -> AuditKeyFile:
 
 def open_audit_key(data_dir: Path, keyset: Keyset) -> bytes:
     """The key of the audit chains, sealed under the master key in a file of its own beside the database; made with
-    it. A database whose file is lost is refused: a new key would make every old entry look forged."""
-    file = AuditKeyFile(data_dir / AUDIT_KEY_NAME)
+    it. A database whose file is lost is refused: a new key would make every old entry look forged. Called by whoever
+    owns the database: of two starts, or a start beside a restore, only one may make or read it."""
+    file, is_new = AuditKeyFile(data_dir / AUDIT_KEY_NAME), not (data_dir / DATABASE_NAME).exists()
+    if is_new and (data_dir / STAGING).exists():
+        # An empty database would be served to everybody, and would be in the way of the next restore.
+        raise StoreError(
+            f"A restore into {data_dir} was interrupted, and put nothing in place. Run `ownkey restore` again; or "
+            f"remove {data_dir / STAGING} to begin with an empty database."
+        )
     if not file.path.exists():
-        if (data_dir / DATABASE_NAME).exists():
+        if not is_new:
             raise StoreError(f"{file.path} is missing. Restore it from the same backup as the database.")
         file.make(keyset)
     return file.open(keyset)
@@ -286,25 +298,35 @@ def make_backups(settings: Settings, vault: Vault, instance_id: str) -> BackupFo
 
 
 def copy_first(
-    settings: Settings, keyset: Keyset, clock: SystemClock
+    settings: Settings, keyset: Keyset, clock: SystemClock, told: Told | None = None
 ) -> Callable[[str, str], None] | None:
-    """What is done before a database is brought to a newer schema: the way back, because no step is ever undone."""
+    """What is done before a database is brought to a newer schema: the way back, because no step is ever undone. `told`
+    hears now and then that it goes on; what it raises ends it, and leaves nothing."""
     if not settings.backup.rules.before_upgrade:
         return None
 
-    def copy(_: str, new_schema: str) -> None:
+    def copy(old_schema: str, new_schema: str) -> None:
+        step = UpgradeStep(old_schema, new_schema, 0, len(REVISIONS) - 1 - REVISIONS.index(old_schema), COPYING)
+        told_s = clock.monotonic()
+
+        def go_on(*_: object) -> None:
+            nonlocal told_s
+            if told is not None and clock.monotonic() - told_s >= COPYING_TOLD_S:
+                told_s = clock.monotonic()
+                told(step)
+
         instance_id = read_instance(settings.server.data_dir / DATABASE_NAME)
         if instance_id is None:
             return
         folder = make_backups(settings, Vault(keyset, instance_id), instance_id)
         try:
-            made = folder.make_now(clock.now_ms(), lambda *_: None, before_schema=new_schema)
+            made = folder.make_now(clock.now_ms(), go_on, before_schema=new_schema)
         except BackupTrouble as error:
             raise StoreError(
                 f"It must be upgraded, and could not be copied first: {error.sentence} {error.fix} "
                 "Or upgrade without a copy: [backup] before_upgrade = false."
             ) from error
-        for name in outdated(folder.list_now(), settings.backup.rules):
+        for name in outdated(folder.list_now(), settings.backup.rules, made.facts.made_at_ms):
             folder.drop_now(name)
         logger.info("the database before the upgrade is kept as %s", made.name)
 
@@ -340,7 +362,7 @@ async def _build(
         calendar_job(store, clock.now_ms),
         deliver_job(EMAIL, MailDelivery(
             store, mailer, clock, product, words=settings.portal.words,
-            calls=NoticeCalls(store, ReceiptControl(store, clock), clock, settings.portal.words),
+            calls=NoticeCalls(store, ReceiptControl(store, clock, product), clock, settings.portal.words),
         )),
         deliver_job(EVENT, EventDelivery(store, sender, clock, product)),
         billing_job(store, clock.now_ms),
@@ -509,18 +531,24 @@ def make_machine(
     )
 
 
+def check_own_words(settings: Settings) -> None:
+    """Raises SettingsError where the host's own texts stand for none of ours, or have other gaps."""
+    own = settings.portal.words
+    if wrong := check_words(own, known_texts()) if own else []:
+        raise SettingsError(f"{settings.config_path}: [portal.words]: {' '.join(wrong)}")
+
+
 def make_site(settings: Settings) -> Site:
-    """Templates and assets in the host's words and colours. Raises ValueError for words of no page."""
+    """Templates and assets in the host's words and colours. Raises SettingsError for words of no page."""
+    check_own_words(settings)
     rules = settings.portal
-    if wrong := check_words(rules.words, known_texts()) if rules.words else []:
-        raise ValueError(f"{settings.config_path}: [portal.words]: {' '.join(wrong)}")
     return Site(Words(rules.words), theme=theme_sheet(rules.theme.light, rules.theme.dark))
 
 
 def make_portal(
     settings: Settings, desk: Desk, vault: Vault, clock: SystemClock, explainer: Explainer
 ) -> PortalApp:
-    """The pages of workspaces' people, in the host's words and colours. Raises ValueError for words of no page."""
+    """The pages of workspaces' people, in the host's words and colours. Raises SettingsError for words of no page."""
     rules, site = settings.portal, make_site(settings)
     house = PortalHouse(
         desk, site, settings.product, rules, clock, vault, explainer, proxies=settings.server.proxies
@@ -610,14 +638,20 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 async def _serve(settings: Settings, environ: MutableMapping[str, str], told: Told | None) -> None:
     """The port is listened on first: while the database is upgraded, every door says so (`UpgradingDoor`)."""
     door = UpgradingDoor(settings.product, make_site(settings), time.monotonic, settings.portal.origins)
+    # No websockets: nothing here speaks them, and a request for one is answered as any other, not with a 500.
     server = uvicorn.Server(uvicorn.Config(
-        door, host=settings.server.host, port=settings.server.port, http="httptools", lifespan="off",
+        door, ws="none", host=settings.server.host, port=settings.server.port, http="httptools", lifespan="off",
         access_log=False, proxy_headers=False, log_config=None, server_header=False, interface="asgi3",
         timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=int(settings.server.shutdown_s), backlog=4096,
     ))
-    # uvicorn stops at a signal and then raises it again: it must not end the process before the books are closed.
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    # uvicorn stops at a signal and then raises it again: it must not end the process before the books are closed. One
+    # that comes before uvicorn listens for signals counts as well.
     for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: None)
+        signal.signal(wanted, stop)
     serving = asyncio.ensure_future(server.serve())
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for this
         await asyncio.sleep(0.01)

@@ -145,6 +145,18 @@ async def test_it_answers_while_it_upgrades_and_serves_afterwards(served: Served
     assert not (served.home / "data" / "run.json").exists()
 
 
+async def test_a_websocket_is_answered_as_any_request(served: Served) -> None:
+    """Nothing here speaks them: no 500 that anybody could call forth, and no line in the log that looks like a bug."""
+    wish = {
+        "connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    health = await served.browser.get("/healthz", headers=wish)
+    call = await served.browser.get("/v1/realtime", headers=wish)
+
+    assert (health.status_code, call.status_code) == (200, 503)
+
+
 async def test_who_stops_it_in_the_middle_finds_the_old_database(served: Served) -> None:
     """SIGTERM: the step that runs ends, the transaction around all of them is undone, the process ends without an
     error; nobody was told that it serves."""

@@ -1,14 +1,23 @@
 """What a person does in the browser on the way to a state: a step each, by role and label."""
 
+import asyncio
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from playwright.sync_api import Frame
+import httpx
+from playwright.sync_api import Frame, Route
 from tests.browser.portal_world import PEOPLE, PortalWorld
 from tests.browser.preparing import ask, nothing
 from tests.operator_visits import PASSWORD
 
+from ownkey.api.upgrading import UpgradingDoor
+from ownkey.domain.upgrades import UpgradeStep
+from ownkey.pages.site import Site
+from ownkey.pages.words import Words
 from ownkey.portal.activity import POLL_S
+from ownkey.settings.product import load_settings
 
 Act = Callable[[Frame, PortalWorld], None]
 
@@ -207,6 +216,46 @@ def grow_old(shown: Frame, world: PortalWorld) -> None:
     clock.run_for(1_500)
     clock.fast_forward(39_000)
     clock.run_for(1_000)
+
+
+def refuse_keyset(shown: Frame, world: PortalWorld) -> None:
+    """The file of the master keys is broken for as long as it takes the server to say so."""
+    file = world.deployment.home / "master.key"
+    kept, mode = file.read_bytes(), file.stat().st_mode
+    file.chmod(0o600)
+    file.write_bytes(b"k_" + kept)
+    try:
+        until = time.monotonic() + 30
+        while not shown.get_by_text("A changed keyset was refused").first.is_visible():
+            assert time.monotonic() < until, "the keyset was not refused"
+            shown.page.wait_for_timeout(500)
+            shown.page.reload()
+    finally:
+        file.write_bytes(kept)
+        file.chmod(mode)
+
+
+def upgrading(shown: Frame, world: PortalWorld) -> None:
+    """The same address while the database is brought to a newer schema, by the server's own door for that time."""
+    deployment = world.deployment
+    product = load_settings(deployment.home / "ownkey.toml", deployment.env).product
+    door = UpgradingDoor(product, Site(Words()), time.monotonic)
+    door.told(UpgradeStep("0040", "0043", 2, 3, "0042_upgrades"))
+    with ThreadPoolExecutor(1) as apart:
+        # Playwright's own loop runs in this thread.
+        answer = apart.submit(asyncio.run, _ask_door(door)).result()
+
+    def fulfil(route: Route) -> None:
+        route.fulfill(status=answer.status_code, headers=dict(answer.headers), body=answer.content)
+
+    shown.page.route(world.url + "/portal/spend", fulfil)
+    shown.page.reload()
+
+
+async def _ask_door(door: UpgradingDoor) -> httpx.Response:
+    transport = httpx.ASGITransport(app=door)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://ownkey.test") as browser:
+        return await browser.get("/portal/spend")
 
 
 def make_backup(shown: Frame, world: PortalWorld) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 from tests.browser.chromium import chromium
-from tests.browser.portal_world import PortalWorld, Visitor, portal_world, visiting
+from tests.browser.portal_world import HOSTED_TABLES, PortalWorld, Visitor, portal_world, visiting
 
 Visiting = Callable[..., AbstractContextManager[Visitor]]
 
@@ -50,6 +50,13 @@ def builder_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PortalWo
 def new_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PortalWorld]:
     """A support desk on its first day: nobody may make anything in it."""
     with portal_world(tmp_path_factory.mktemp("new_pages"), "support-desk") as world:
+        yield world
+
+
+@pytest.fixture(scope="session")
+def hosted_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PortalWorld]:
+    """An app builder whose host product sells the add-on itself."""
+    with portal_world(tmp_path_factory.mktemp("hosted_pages"), "app-builder", HOSTED_TABLES, by_host=True) as world:
         yield world
 
 

@@ -6,10 +6,12 @@ from tests.browser.acting import (
     Act,
     choose_password,
     fill,
+    grow_old,
     make_backup,
     make_token,
     press,
     press_without_reason,
+    refuse_keyset,
 )
 from tests.browser.portal_world import PortalWorld, Preset
 from tests.browser.preparing import (
@@ -20,6 +22,7 @@ from tests.browser.preparing import (
     nothing,
     of_call,
     of_workspace,
+    old_backups,
     paused,
     second_master_key,
     set_up_link,
@@ -37,6 +40,7 @@ from tests.browser.state import (
 from tests.browser.under_way import (
     deployment_at_work,
     every_trouble,
+    failed_backup,
     hold_still,
     running_call_for_operators,
     slow_provider,
@@ -81,6 +85,8 @@ OTHERS: tuple[State, ...] = (
     row("not-allowed", busy, "/console/operators", None, "", DESK, "support", 403),
     row("no-such-page", busy, "/console/nowhere", None, "", DESK, "ops", 404),
     row("no-such-workspace", busy, "/console/workspaces/ws_nobody", None, "", DESK, "ops", 404),
+    row("home-stale", busy, "/console", grow_old, ".aged"),
+    row("calls-stale", busy, "/console/calls", grow_old, ".aged"),
     row("suspend", busy, of_workspace("/status"), None, "#act"),
     row("suspend-no-reason", busy, of_workspace("/status"), press_without_reason("Suspend"), "[aria-invalid=true]"),
     row("suspended", suspended, of_workspace()),
@@ -104,10 +110,20 @@ OTHERS: tuple[State, ...] = (
     row("home-every-warning", every_trouble, "/console", None, "", BUILDER),
     row("backup-made", busy, "/console/system", make_backup, "text=Last backup"),
     row("master-key-moved", second_master_key, "/console/system", None, "text=Rewrap the data keys"),
+    row("master-key-refused", busy, "/console/system", refuse_keyset, "text=A changed keyset was refused"),
     row("rewrap", busy, "/console/system/rewrap", None, "#act"),
     row("system-at-work", busy, deployment_at_work, hold_still, "progress"),
     row("system-at-work-support", busy, deployment_at_work, hold_still, "progress", DESK, "support"),
 )
+
+
+def hosted_consoles() -> list[State]:
+    """Where backups are made by themselves: one that comes late, and one that was not made."""
+    return [
+        State("hosted", "backup-late", path=old_backups, shows="text=Late:", role="ops", framed=False),
+        State("hosted", "backup-failed", path=failed_backup, shows="text=was not made", role="ops", framed=False),
+        State("hosted", "home-backup-failed", path="/console", role="ops", framed=False),
+    ]
 
 
 def new_deployment() -> list[State]:

@@ -36,6 +36,9 @@ PEOPLE = {
 """As the host product knows them."""
 BELIEVED = 'proxies = ["127.0.0.1/32"]'
 """Each visitor has an address of their own: what one address may try in a minute is not shared by all tests."""
+HOSTED_TABLES = "[backup]\nevery_hours = 24\n"
+"""What the world of a host that sells the add-on itself is told beside that."""
+
 WIDTHS = (1280, 768, 375)
 FRAME_WIDTH = 480
 HEIGHT = 900
@@ -125,8 +128,9 @@ class PortalWorld:
 
 
 @contextlib.contextmanager
-def portal_world(home: Path, preset: Preset, extra: str = "") -> Iterator[PortalWorld]:
-    """A world that is gone afterwards. `extra` is appended to ownkey.toml."""
+def portal_world(home: Path, preset: Preset, extra: str = "", *, by_host: bool = False) -> Iterator[PortalWorld]:
+    """A world that is gone afterwards. `extra` is appended to ownkey.toml. `by_host`: the host product sells the add-on
+    itself, so that there is no place to pay."""
     with contextlib.ExitStack() as stack:
         emulator = start_emulator()
         stack.callback(emulator.stop)
@@ -135,7 +139,9 @@ def portal_world(home: Path, preset: Preset, extra: str = "") -> Iterator[Portal
         env = {"OWNKEY_EVENT_SECRETS": EVENT_SECRET}
         tables = host.config() + box.config() + extra
         stripe = None
-        if preset == "app-builder":
+        if by_host:
+            tables += f'[billing]\nrail = "host"\nhost_url = "{host.url}/ai"\n'
+        elif preset == "app-builder":
             stripe = start_stripe(seed=11)
             stack.callback(stripe.stop)
             env |= {"OWNKEY_STRIPE_KEY": STRIPE_KEY, "OWNKEY_STRIPE_WEBHOOK_SECRETS": STRIPE_SECRET}
@@ -148,6 +154,7 @@ def portal_world(home: Path, preset: Preset, extra: str = "") -> Iterator[Portal
             stripe.control("POST", "endpoints", {
                 "url": f"{deployment.url}/manage/v1/webhooks/stripe", "secret": STRIPE_SECRET,
             })
+        if preset == "app-builder":
             emulator.add_key("openrouter", PLATFORM_KEY)
             deployment.manage(
                 "PUT", "platform/credentials/openrouter", {"key": PLATFORM_KEY}, token=deployment.operator

@@ -3,13 +3,18 @@ database.
 """
 
 import contextlib
+import html
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 from tests.browser.portal_world import PortalWorld
 from tests.deployment import TestWorkspace
+
+from ownkey.portal.visit import csrf_token
 
 Prepare = Callable[[PortalWorld, TestWorkspace], None]
 
@@ -284,6 +289,27 @@ def suspended(world: PortalWorld, workspace: TestWorkspace) -> None:
     )
 
 
+# --- a sign-in out of a frame
+
+
+def approve_page(world: PortalWorld, workspace: TestWorkspace) -> str:
+    """The page at top level that a framed visit's sign-in with OpenRouter leads to; it opens once, in one browser."""
+    with httpx.Client(base_url=world.url, trust_env=False, headers=world.own_address()) as frame:
+        opened = frame.get(world.link(workspace, mode="frame")["url"])
+        bearer = _found(r'name="ownkey-bearer" content="([^"]+)"', opened.text)
+        begun = frame.post(
+            "/portal/credentials/openrouter/sign-in", data={"csrf": csrf_token(bearer), "version": "0"},
+            headers={"authorization": f"Bearer {bearer}"},
+        )
+    return _found(r'id="go" href="([^"]+)"', begun.text)
+
+
+def _found(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    assert found is not None, text[:600]
+    return html.unescape(found[1])
+
+
 # --- payments
 
 
@@ -300,6 +326,13 @@ def just_returned(world: PortalWorld, workspace: TestWorkspace) -> str:
 def returned_before(world: PortalWorld, workspace: TestWorkspace) -> str:
     """The same some seconds later."""
     return f"/portal/plans?returned=paid&since={int(time.time() * 1_000) - 6_000}"
+
+
+def enabled_by_host(world: PortalWorld, workspace: TestWorkspace) -> None:
+    """Sold by the host product, which then says so."""
+    world.deployment.manage(
+        "PUT", f"workspaces/{workspace.id}/entitlement", {"entitlement": "active"}, token=world.deployment.operator
+    )
 
 
 def cancelling(world: PortalWorld, workspace: TestWorkspace) -> None:
@@ -356,6 +389,22 @@ def second_master_key(world: PortalWorld, workspace: TestWorkspace) -> None:
     assert added.returncode == 0, added.stderr
     promoted = world.deployment.cli("master-key", "promote", added.stdout.split()[1])
     assert promoted.returncode == 0, promoted.stderr + promoted.stdout
+
+
+def old_backups(world: PortalWorld, workspace: TestWorkspace) -> str:
+    """A schedule that is not kept: the newest backup says that it is three days old. The server has just made it, so
+    that it tries again in an hour only."""
+    folder = world.deployment.home / "data" / "backups"
+    until = time.monotonic() + 20
+    while not (files := list(folder.glob("*.backup"))):
+        assert time.monotonic() < until, f"no backup was made: {list(folder.parent.iterdir())}"
+        time.sleep(0.1)
+    for file in files:
+        file.write_bytes(re.sub(
+            rb'"made_at_ms":(\d{13})', lambda found: b'"made_at_ms":%d' % (int(found[1]) - 3 * 86_400_000),
+            file.read_bytes(), count=1,
+        ))
+    return "/console/system"
 
 
 def set_up_link(world: PortalWorld, workspace: TestWorkspace) -> str:

@@ -38,6 +38,8 @@ class ScriptSite:
     code: str = "second-code-0123456789"
     bearers: list[str] = field(default_factory=list)
     cookies: list[str] = field(default_factory=list)
+    answers: threading.Event = field(default_factory=threading.Event)
+    """Set: what GET /later waits for."""
     hung_up: threading.Event = field(default_factory=threading.Event)
 
     def page(self, body: str, title: str = "Page · Acme · Product") -> str:
@@ -60,7 +62,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         self._note()
         if path.startswith("/assets/"):
-            self._send((ASSETS / path.removeprefix("/assets/")).read_text(), kind="text/javascript")
+            kind = "text/css" if path.endswith(".css") else "text/javascript"
+            self._send((ASSETS / path.removeprefix("/assets/")).read_text(), kind=kind)
         elif path == "/portal/embed/v1.js":
             self._send((ASSETS / "embed.js").read_text(), kind="text/javascript")
         elif path == "/portal/enter":
@@ -81,6 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(self.site.page(self.site.body))
         elif path == "/other":
             self._send(self.site.page('<p id="there">Another page</p>', "Other · Acme · Product"))
+        elif path == "/later":
+            self.site.answers.wait(SLOW_S)
+            self._send(self.site.page('<p id="there">Another page</p>', "Later · Acme · Product"))
         elif path == "/news":
             self.site.polls += 1
             self._send(f'<a id="news" href="/">{self.site.polls} new · Show</a>')

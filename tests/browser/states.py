@@ -35,12 +35,13 @@ from tests.browser.acting import (
     type_key,
     type_limit,
     unreachable_key,
+    upgrading,
     view_as,
     wrong_fee,
     wrong_name,
     wrong_option,
 )
-from tests.browser.console_states import consoles, new_deployment
+from tests.browser.console_states import consoles, hosted_consoles, new_deployment
 from tests.browser.portal_world import (
     PRESETS,
     Preset,
@@ -49,6 +50,7 @@ from tests.browser.preparing import (
     Prepare,
     all_failed,
     always_on,
+    approve_page,
     busy,
     call_with,
     cancelling,
@@ -59,6 +61,7 @@ from tests.browser.preparing import (
     direct_call,
     direct_failing,
     disabled,
+    enabled_by_host,
     feature_off,
     hostile,
     just_returned,
@@ -178,6 +181,7 @@ def _credentials() -> list[State]:
         State("credentials", "tested", openrouter, act=press("Test", "openrouter"), shows="[data-result=works]",
               presets=DESK),
         State("credentials", "sign-in", act=press("Sign in with OpenRouter"), shows="#go", presets=DESK),
+        State("credentials", "sign-in-approve", nothing, approve_page, None, "#go", DESK, framed=False),
         State("credentials", "sign-in-cancelled", presets=DESK, shows="#news",
               path="/portal/credentials?ownkey_connect=failed&ownkey_code=connect_cancelled"),
         State("credentials", "credits-step-in", credits_step_in, shows="[data-incident]", presets=BUILDER,
@@ -330,10 +334,23 @@ STATES: tuple[State, ...] = (
     State("shared", "error-with-id", busy, broken_row, mend_row, "text=err_", DESK, status=500),
     State("shared", "view-as", busy, lambda world, workspace: f"/console/workspaces/{workspace.id}", view_as, ".banner",
           DESK, "ops", framed=False),
+    State("shared", "upgrading", path="/portal/spend", act=upgrading, shows="progress", presets=DESK, framed=False,
+          excused=("503",)),
     State("shared", "offline", busy, "/portal/spend", lose_the_network, "#offline", DESK),
     *consoles(),
 )
 
+
+HOSTED: tuple[State, ...] = (
+    State("hosted", "plans", path="/portal/plans", shows="[data-state=host_managed]"),
+    State("hosted", "plans-viewer", path="/portal/plans", role="viewer"),
+    State("hosted", "plans-enabled", enabled_by_host, "/portal/plans", shows="[data-state=active]"),
+    State("hosted", "not-entitled", path="/portal/credentials", shows=in_state("not_entitled")),
+    State("hosted", "why", path="/portal/why"),
+    *hosted_consoles(),
+)
+"""An app builder whose host product sells the add-on itself, and whose backups are made by themselves: a world of its
+own."""
 
 NEW: tuple[State, ...] = tuple(new_deployment())
 """A deployment on its first day: a world of its own, of a support desk."""

@@ -13,7 +13,7 @@ from tests.browser.looks import looking
 from tests.browser.page_checks import find_problems
 from tests.browser.portal_world import PortalWorld, Preset
 from tests.browser.state import State
-from tests.browser.states import NEW, states_of
+from tests.browser.states import HOSTED, NEW, states_of
 
 LOOKS = ALL_LOOKS if WHOLE else SHORT_LOOKS
 
@@ -58,6 +58,16 @@ class TestAppBuilder:
     def test_it_is_usable_by_everybody(self, state: State, browser: Browser, builder_world: PortalWorld) -> None:
         """Each state, in each look."""
         check(browser, builder_world, state)
+
+
+class TestSoldByTheHost:
+    """X5: an app builder whose host product sells the add-on itself, and the backups of its operators."""
+
+    @pytest.mark.whole
+    @pytest.mark.parametrize("state", HOSTED, ids=lambda state: state.key)
+    def test_it_is_usable_by_everybody(self, state: State, browser: Browser, hosted_world: PortalWorld) -> None:
+        """Each page, in each look."""
+        check(browser, hosted_world, state)
 
 
 class TestNewDeployment:

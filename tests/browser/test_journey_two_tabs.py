@@ -24,7 +24,7 @@ def test_a_stale_cap_is_not_saved_over_a_newer_one(desk_world: PortalWorld, visi
         walk.says("Saved.")
         other.get_by_label("Monthly spend cap (USD)", exact=True).fill("60")
         button(other.locator("form", has=other.get_by_label("Alert threshold (%)")), "Save").click()
-        expect(other.get_by_role("alert")).to_contain_text("changed in the meantime by somebody else")
+        expect(other.get_by_role("alert")).to_contain_text("in the meantime, by somebody else or in another tab")
         expect(other.get_by_label("Monthly spend cap (USD)", exact=True)).to_have_value("40.00")
         assert workspace.cap()["cap_usd"].startswith("40")
         other.get_by_label("Monthly spend cap (USD)", exact=True).fill("60")

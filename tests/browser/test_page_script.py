@@ -1,6 +1,7 @@
 """What our script adds to pages: each attribute's promise, in a real browser, under the real policy."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -72,6 +73,37 @@ def test_a_test_counts_seconds_and_cancel_ends_the_request(tab: Page, site: Scri
     expect(cancel).to_be_hidden()
     expect(tab.locator("#live")).to_have_text("Cancelled.")
     assert [path for path, _ in site.posts] == ["/slow"]
+
+
+@pytest.mark.parametrize("motion", ["no-preference", "reduce"])
+def test_a_page_that_takes_its_time_shows_the_shape_of_one(
+    tab: Page, site: ScriptSite, motion: Literal["no-preference", "reduce"]
+) -> None:
+    """Section 4.9: a skeleton after 150 ms in the place of the page that is left, and it says that it is busy; whoever
+    wants no motion gets one that stands still, and a form that is sent keeps what was typed in sight."""
+    tab.emulate_media(reduced_motion=motion)
+    show(tab, site, (
+        '<link rel="stylesheet" href="/assets/ownkey.css"><a href="/later" hx-boost="true">Later</a>'
+        '<form hx-post="/slow" hx-target="#result"><input name="text"><button>Send</button></form><p id="result"></p>'
+    ))
+    shape = "getComputedStyle(document.querySelector('main'), '::before')"
+    tab.get_by_role("button", name="Send").click()
+    expect(tab.locator("#result")).to_have_attribute("aria-busy", "true")
+    kept = tab.evaluate(f"{shape}.content"), tab.locator("h1").evaluate("it => getComputedStyle(it).opacity")
+    tab.get_by_role("link", name="Later").click()
+    delay = tab.evaluate(f"{shape}.animationDelay")
+    tab.wait_for_function("() => getComputedStyle(document.querySelector('h1')).opacity === '0'")
+    seen = tab.evaluate(f"{shape}.opacity")
+    expect(tab.locator("body")).to_have_attribute("aria-busy", "true")
+    moving = tab.evaluate("() => document.getAnimations().some(it => it.effect.getTiming().iterations === Infinity)")
+    site.answers.set()
+
+    expect(tab.locator("#there")).to_be_visible()
+    expect(tab.locator("h1")).to_have_css("opacity", "1")
+    assert kept == ("none", "1")
+    assert delay == "0.15s"
+    assert float(seen) >= 0.5
+    assert moving is (motion == "no-preference")
 
 
 def test_a_refused_form_focuses_its_first_wrong_field_with_its_text(tab: Page, site: ScriptSite) -> None:

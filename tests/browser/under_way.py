@@ -137,6 +137,15 @@ def deployment_at_work(world: PortalWorld, workspace: TestWorkspace) -> str:
     return "/console/system"
 
 
+def failed_backup(world: PortalWorld, workspace: TestWorkspace) -> str:
+    """The last one came to nothing."""
+    put_work(world, "", Row(
+        WorkKind.BACKUP, "failed", "Sealing the copy", 48_128, 131_072, ran_s=0,
+        error="The disk is full. Free some space, then start it again.",
+    ))
+    return "/console/system"
+
+
 def hold_still(shown: Frame, world: PortalWorld) -> None:
     """A page that comes again by itself stays as it is while it is looked at."""
     shown.evaluate("() => { htmx.ajax = () => Promise.resolve(); }")

@@ -5,6 +5,7 @@ import base64
 import binascii
 import io
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from tests.emulator_process import EmulatorHandle, start_emulator
 from tests.old_database import OLD, lay_old_database
 
 from ownkey.domain.backups import BackupFacts, BackupTrouble
+from ownkey.domain.records import Actor
 from ownkey.store import SQLiteStore
 from ownkey.store.backup import BackupFolder
 from ownkey.store.restore import Restoring
@@ -23,7 +25,7 @@ from ownkey.store.schema import HEAD
 from ownkey.vault.audit_key import AuditKeyFile
 from ownkey.vault.envelope import Vault
 from ownkey.vault.keyset import read_keyset_file, write_new_keyset
-from ownkey.vault.sealed_file import FileSealer, read_facts
+from ownkey.vault.sealed_file import FileSealer, open_file, read_facts
 
 NOW = 1_795_000_000_000
 
@@ -302,14 +304,34 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(tmp_path: Path) -> No
     assert nothing_there({"OWNKEY_DATA_DIR": str(tmp_path / "data")})
 
 
+def test_what_cannot_be_moved_whole_is_not_moved(desk: Terminal, tmp_path: Path) -> None:
+    """Somebody reads the unpacked database, so that its log cannot be folded into it: the file alone would lack what
+    was ended. Nothing is put in place, and a sentence says so."""
+    keyset = read_keyset_file(desk.home / "master.key")
+    with (desk.home / "a.backup").open("rb") as file, Restoring(tmp_path / "data") as restoring:
+        facts, parts = open_file(keyset, file)
+        restoring.unpack(facts, parts, lambda _: None)
+        audit_key = AuditKeyFile(restoring.folder / "audit.key").open(keyset)
+        reader = sqlite3.connect(restoring.folder / "ownkey.db", isolation_level=None)
+        reader.execute("PRAGMA journal_mode = WAL")
+        reader.execute("BEGIN")
+        reader.execute("SELECT id FROM instance").fetchall()
+        with pytest.raises(BackupTrouble) as told:
+            restoring.settle(facts, audit_key, "boot", lambda: NOW, Actor("operator", "ada"))
+        reader.close()
+
+    assert told.value.code == "unusable"
+    assert nothing_there({"OWNKEY_DATA_DIR": str(tmp_path / "data")})
+
+
 # --- other versions
 
 
-def sealed(desk: Terminal, home: Path, name: str) -> str:
+def sealed(desk: Terminal, home: Path, name: str, instance: str = "inst_old") -> str:
     """A backup of that folder's database, under the desk's master key."""
     keyset = read_keyset_file(desk.home / "master.key")
     AuditKeyFile(home / "audit.key").make(keyset)
-    folder = BackupFolder(home, home, "inst_old", FileSealer(Vault(keyset, "inst_old")), read_facts, "0.0.1")
+    folder = BackupFolder(home, home, instance, FileSealer(Vault(keyset, instance)), read_facts, "0.0.1")
     made = folder.make_now(NOW, lambda *_: None)
     (home / made.name).rename(home / name)
     return str(home / name)
@@ -326,6 +348,49 @@ def test_an_older_one_is_brought_up_to_date(desk: Terminal, empty: dict[str, str
     assert said.value["upgraded_from"] == OLD
     assert names == [("Acme",)]
     assert desk.json("verify", **empty)["clean"] is True
+
+
+def test_a_key_of_the_right_name_must_be_the_right_one(
+    desk: Terminal, empty: dict[str, str], tmp_path: Path
+) -> None:
+    """S8: data keys inside hang on a second key: without it, or with another one of its name, nothing is put in place,
+    and `check` says so as well, though the file itself opens."""
+    shutil.copy(desk.home / "data" / "ownkey.db", tmp_path / "ownkey.db")
+    with sqlite3.connect(tmp_path / "ownkey.db") as conn:
+        (instance,) = conn.execute("SELECT id FROM instance").fetchone()
+        conn.execute("UPDATE dek SET kek_id = 'k_two'")
+        conn.execute("INSERT INTO master_key(kek_id, fingerprint, first_seen_ms) VALUES ('k_two', ?, 0)", ("0" * 16,))
+    conn.close()
+    file = sealed(desk, tmp_path, "two.backup", instance)
+    write_new_keyset(tmp_path / "other.key")
+    second = "k_two:" + (tmp_path / "other.key").read_text().partition(":")[2]
+    (tmp_path / "both.key").write_text((desk.home / "master.key").read_text() + second)
+    (tmp_path / "both.key").chmod(0o600)
+    checked, missing = desk.type("backup", "check", file, "--json"), restore(desk, empty, file)
+    wrong = restore(desk, empty, file, OWNKEY_MASTER_KEY_FILE=str(tmp_path / "both.key"))
+
+    for said in (checked, missing):
+        assert (said.code, said.error["code"]) == (2, "master_key")
+        assert "hang on k_two as well" in said.error["message"]
+    assert (wrong.code, wrong.error["code"]) == (2, "master_key")
+    assert "not the key that went by it before" in wrong.error["message"]
+    assert nothing_there(empty)
+
+
+def test_a_user_without_a_name_may_restore(
+    desk: Terminal, empty: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container's user stands in no list: the audit log then has the number."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54_321)
+    said = restore(desk, empty)
+    conn = sqlite3.connect(Path(empty["OWNKEY_DATA_DIR"]) / "ownkey.db")
+    (who,) = conn.execute("SELECT actor_id FROM audit WHERE action = 'deployment.restored'").fetchone()
+    conn.close()
+
+    assert said.code == 0
+    assert who == "uid 54321"
 
 
 def test_a_newer_one_is_refused(desk: Terminal, empty: dict[str, str], tmp_path: Path) -> None:

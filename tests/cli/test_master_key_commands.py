@@ -56,7 +56,7 @@ def test_a_rotation_without_a_server(desk: Terminal, emulator: EmulatorHandle) -
     assert "is the first key" in promoted
     assert "ownkey master-key rewrap" in promoted
     assert "already" in again
-    assert f"2 data keys are under {new} now; 0 are left." in moved
+    assert f"2 data keys moved to {new}; 0 are left." in moved
     assert (unasked.code, "--yes" in unasked.err) == (2, True)
     assert "Backups made before" in retired
     assert lines(desk.home) == [new]

@@ -48,6 +48,19 @@ def everywhere(terminal: Terminal) -> tuple[Said, Said, dict[str, Any]]:
     return command, server, checks[0]
 
 
+def test_own_words_for_no_text_are_a_matter_of_the_configuration(desk: Terminal) -> None:
+    """A misspelt text of [portal.words]: which one, what was probably meant, and which file to correct."""
+    file = desk.home / "ownkey.toml"
+    file.write_text(file.read_text() + '\n[portal.words]\n"Spendd" = "Costs"\n')
+    command, server, checks = desk.type("workspace", "list"), desk.type("serve", OWNKEY_PORT="0"), failed(desk)
+
+    assert [check["name"] for check in checks] == ["configuration"]
+    for text in (command.err, server.err, f"{checks[0]['sentence']} {checks[0]['fix']}"):
+        assert "The pages have no text 'Spendd'. Did you mean 'Spend'?" in text
+        assert "Correct ownkey.toml." in text
+        assert "doctor" not in text
+
+
 def test_another_master_key_is_told_as_that(desk: Terminal) -> None:
     """Never as a problem of the database: both names, and to put the right copy back."""
     needed = (desk.home / "master.key").read_text().partition(":")[0]

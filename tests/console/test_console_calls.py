@@ -50,6 +50,18 @@ async def test_calls_of_all_workspaces_newest_first_and_by_every_filter(console:
         assert shown(await console.get(f"/console/calls?{query}")) == ids, query
 
 
+async def test_a_list_that_stands_says_its_age_and_a_live_one_has_none(console: Console) -> None:
+    """Section 4.9: "40 s ago · Refresh" leads to the same calls, asked anew; Home has it too."""
+    still = await console.get("/console/calls?outcome=ok&done=saved")
+    live = await console.get("/console/calls?outcome=ok&live=1")
+    home = await console.get("/console")
+    aged = re.compile(r'<p class="aged" hidden><span data-age="\{s\} s ago"></span> · <a href="([^"]+)">Refresh</a>')
+
+    assert aged.findall(still.html) == ["/console/calls?outcome=ok"]
+    assert aged.findall(live.html) == []
+    assert aged.findall(home.html) == ["/console"]
+
+
 async def test_a_filter_that_is_none_says_so_beside_its_field(console: Console) -> None:
     for query, word in (("since=yesterday", "is not a date"), ("since=2026-11-20&until=2026-11-19", "Swap them."),
                         ("outcome=great", "no outcome"), ("special=x", "no special")):

@@ -58,7 +58,7 @@ async def test_the_master_key_is_rotated_from_the_page(console: Console) -> None
     assert (unreasoned.status, "A reason has" in unreasoned.text) == (422, True)
     assert "The rewrap has begun" in running.text
     assert "Waiting to begin." in running.text
-    assert f"3 data keys are under {new} now, 0 are left." in ended.text
+    assert f"3 data keys moved to {new}; left: 0." in ended.text
     assert [(action, after) for action, _, after in await console.audit() if action == "operator.reason"] == [
         ("operator.reason", {"for": "master_key.rewrap", "reason": "Yearly rotation, OPS-12"})]
     assert file.path.read_text().split(":")[1][:20] not in ended.html

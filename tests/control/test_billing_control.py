@@ -1,6 +1,7 @@
 """Plans & Pricing: one page to pay on, what is paid works, what is not does not; the key is kept throughout."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.control.stripe_script import ScriptedStripe
 
 from ownkey.control.billing import BillingState, PayStep
 from ownkey.control.problems import Problem, ProblemCode
+from ownkey.domain.billing import OrderState
 from ownkey.domain.entitlements import standing
 from ownkey.domain.workspace import EntitlementState, WorkspaceState
 
@@ -59,6 +61,16 @@ class Shop:
         self.stripe.pay(self.stripe.created[-1])
         await self.deliver()
         return workspace, list(self.stripe.subscriptions)[-1]
+
+    def pay_slowly(self) -> str:
+        """The page is done with, neither the invoice nor the subscription has heard of it yet; the subscription."""
+        self.stripe.pay(self.stripe.created[-1])
+        subscription, invoice = list(self.stripe.subscriptions)[-1], list(self.stripe.invoices)[-1]
+        self.stripe.invoices[invoice] = replace(self.stripe.invoices[invoice], status="open", amount_paid_cents=0)
+        self.stripe.subscriptions[subscription] = replace(
+            self.stripe.subscriptions[subscription], status="incomplete"
+        )
+        return subscription
 
     async def entitlement(self, workspace: WorkspaceState) -> EntitlementState:
         stored = await self.house.store.load_workspace(workspace.id)
@@ -144,6 +156,59 @@ async def test_a_first_payment_that_fails_never_activates(shop: Shop) -> None:
     assert failed is EntitlementState.NONE
     assert again.url == f"https://pay.test/{shop.stripe.created[0]}"
     assert await shop.entitlement(workspace) is EntitlementState.ACTIVE
+
+
+async def test_a_payment_is_seen_whole_while_it_is_being_booked(shop: Shop) -> None:
+    """Between a webhook's commit and the caches that hear of it, a page never finds the order paid and nothing bought:
+    it would offer to subscribe once more."""
+    workspace = await shop.house.workspace()
+    await shop.subscribe(workspace)
+    shop.stripe.pay(shop.stripe.created[0])
+    await shop.house.store.load_workspace(workspace.id)
+
+    booking = asyncio.create_task(shop.deliver())
+    await asyncio.sleep(0)
+    ends = time.monotonic() + 5
+    while (await shop.house.store.load_orders(workspace.id))[0].state is not OrderState.PAID:
+        # The loop itself waits here, so that nothing but the writer's own thread goes on.
+        assert time.monotonic() < ends, "the webhook was not booked"
+        time.sleep(0.002)
+    seen = await shop.billing.show(workspace)
+    await booking
+
+    assert seen.state is BillingState.ACTIVE
+
+
+async def test_a_subscription_that_becomes_active_later_is_waited_for(shop: Shop) -> None:
+    """G13: the page at Stripe is paid and the subscription not active yet: still finishing, nothing to buy again."""
+    workspace = await shop.house.workspace()
+    await shop.subscribe(workspace)
+    subscription = shop.pay_slowly()
+    await shop.deliver()
+    waiting = await shop.billing.confirm(workspace)
+    pressed = await shop.subscribe(workspace)
+    shop.stripe.subscriptions[subscription] = replace(shop.stripe.subscriptions[subscription], status="active")
+    after = await shop.billing.confirm(workspace)
+
+    assert (waiting.state, pressed.view.state) == (BillingState.FINISHING, BillingState.FINISHING)
+    assert pressed.url is None
+    assert after.state is BillingState.ACTIVE
+    assert len(shop.stripe.created) == 1
+
+
+async def test_a_subscription_that_never_becomes_active_ends_the_waiting(shop: Shop) -> None:
+    """G13: Stripe gave up on the first payment: it is not subscribed, and another page can be opened."""
+    workspace = await shop.house.workspace()
+    await shop.subscribe(workspace)
+    subscription = shop.pay_slowly()
+    await shop.deliver()
+    shop.stripe.change(subscription, status="incomplete_expired")
+    await shop.deliver()
+    ended = await shop.billing.show(workspace)
+    again = await shop.subscribe(workspace)
+
+    assert ended.state is BillingState.NOT_SUBSCRIBED
+    assert again.url == f"https://pay.test/{shop.stripe.created[1]}"
 
 
 async def test_past_due_grace_inactive_renewed_and_the_key_is_kept(shop: Shop) -> None:

@@ -37,13 +37,17 @@ async def call(house: House, workspace: WorkspaceState, n: int, **fields: Any) -
 
 
 @pytest.mark.parametrize(("actor", "name"), [
-    (Actor("member", "u_1"), "Ada"), (Actor("member", "u_gone"), "a member who has left"),
+    (Actor("member", "u_1"), "Ada"), (Actor("member", "u_2"), "a member"),
+    (Actor("member", "u_gone"), "a member who has left"),
     (Actor("service", "tok_1"), "Support desk"), (Actor("operator", "op_1"), "an operator"), (Actor("job", "x"), ""),
 ])
 async def test_whoever_saved_it_is_named(house: House, actor: Actor, name: str) -> None:
     """By what the host says of its people; the last who saved counts."""
     workspace = await house.workspace()
-    await house.store.save_member(Member(workspace.id, "u_1", "a@example.com", "Ada", Role.OWNER), at_ms=1, actor=ACTOR)
+    for member_id, called in (("u_1", "Ada"), ("u_2", "")):
+        await house.store.save_member(
+            Member(workspace.id, member_id, f"{member_id}@example.com", called, Role.OWNER), at_ms=1, actor=ACTOR
+        )
     await save(house, workspace, KEYS["openrouter"], ACTOR)
     await save(house, workspace, KEYS["openrouter"], actor)
     found = (await house.desk.key_past.saved(await house.again(workspace)))["openrouter"]

@@ -360,8 +360,10 @@ def test_pace_admits_and_refuses_exactly() -> None:
 
     for n in range(10):
         pace.admit("v", bytes([n]), "b", at + n * 60_000)
-    with pytest.raises(Problem, match="10 different keys"):
+    with pytest.raises(Problem, match="10 different keys") as keys:
         pace.admit("v", b"new", "b", at + 900_000)
+    assert "A key that was tested within the last day counts as no other one." in keys.value.fix
+    assert "counts as no other one" not in minute.value.fix
     pace.admit("v", b"\x00", "b", at + 900_000)
 
     for n in range(20):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.control.house import ACTOR, KEYS, House, open_house
 
-from ownkey.control.master_key_work import RewrapWorker
+from ownkey.control.master_key_work import RewrapWorker, Wrapper
 from ownkey.control.problems import Problem
 from ownkey.control.work import Worker, WorkRunner
 from ownkey.domain.errors import StoreError
@@ -204,6 +204,10 @@ async def test_a_key_that_left_opens_for_calls_that_began_before(house: House) -
     await house.key_keeper.run()
     house.vault.forget_deks()
     assert house.opener.open(before, before.credentials["openrouter"]) is not None
+    house.clock.at_ms += LEAVING_MS  # a clock that jumps
+    await house.key_keeper.run()
+    house.vault.forget_deks()
+    assert house.opener.open(before, before.credentials["openrouter"]) is not None
     house.clock.pass_s(LEAVING_MS / 1_000)
     await house.key_keeper.run()
     with pytest.raises(ValueError, match="kek_missing"):
@@ -345,6 +349,28 @@ async def test_a_process_tells_of_itself_now_and_then(house: House) -> None:
 
     assert first.beat_at_ms == second.beat_at_ms < third.beat_at_ms
     assert (await house.desk.master_key.show()).processes == []
+
+
+async def test_a_full_disk_is_not_told_as_a_key_that_does_not_open(house: House) -> None:
+    """The audit key's file could not be written: the work says so, and the next one ends what is left."""
+    await promote(house)
+
+    class Full(Wrapper):
+        keys = house.ring.keys
+        rewrap, audit_kek_id = house.ring.rewrap, house.ring.audit_kek_id
+
+        def rewrap_audit_key(self) -> bool | None:
+            raise OSError(28, "No space left on device")
+
+    started = await house.desk.master_key.start_rewrap(ACTOR)
+    await runner(house, RewrapWorker(Full(), house.store, house.key_check, house.clock)).run_due()
+    failed = await house.desk.work.show(None, started.work.id)
+    told = await house.store.load_audit(None, limit=5)
+
+    assert failed.work.state is WorkState.FAILED
+    assert "No space left on device" in failed.work.error
+    assert "master_key.rewrap_stopped" in {row["action"] for row in told}
+    assert (await rewrap(house))["left"] == 0
 
 
 async def test_nothing_is_retired_while_the_audit_key_cannot_be_read(house: House) -> None:

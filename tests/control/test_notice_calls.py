@@ -1,5 +1,8 @@
 """E-mails about a call say its headline, by the function of the receipt's own page, and never another one later."""
 
+import contextlib
+import json
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,7 +51,7 @@ class Mailbox:
 
 def mail(portal: Portal, mailbox: Mailbox, words: Mapping[str, str] | None = None) -> MailDelivery:
     house = portal.control
-    calls = NoticeCalls(house.store, ReceiptControl(house.store, house.clock), house.clock, words or {})
+    calls = NoticeCalls(house.store, ReceiptControl(house.store, house.clock, house.product), house.clock, words or {})
     return MailDelivery(house.store, mailbox, house.clock, house.product, calls=calls, words=words)
 
 
@@ -117,6 +120,19 @@ async def test_a_message_waits_a_little_for_its_receipt(portal: Portal) -> None:
     assert "The call that set this off:" not in render_text(notice)
 
 
+async def test_a_receipt_that_cannot_be_read_holds_no_message_back(portal: Portal) -> None:
+    """One of a later version, after a step back: the mail goes with its link, and those behind it go too."""
+    call = await reach_the_cap(portal)
+    newer = json.dumps({"attempts": "of another shape"})
+    with contextlib.closing(sqlite3.connect(portal.control.folder / "ownkey.db")) as conn, conn:
+        conn.execute("UPDATE receipt SET doc = json_patch(doc, ?) WHERE id = ?", (newer, call))
+    mailbox = Mailbox()
+    await mail(portal, mailbox).deliver_due()
+
+    for kind in (Kind.SPEND_THRESHOLD, Kind.AI_PAUSED):
+        assert (mailbox.one(kind).call, mailbox.one(kind).call_url[-len(call):]) == ("", call)
+
+
 async def test_a_repeat_says_the_same_whatever_is_changed_meanwhile(portal: Portal) -> None:
     """One Message-ID is one text: what the first was told is kept with the message."""
     await reach_the_cap(portal)
@@ -175,6 +191,28 @@ async def test_a_key_that_stopped_names_the_call_that_found_out(portal: Portal) 
     assert notice.call == "Nobody answered: OpenRouter answered 401 (key rejected)."
     assert notice.call_url.endswith(f"receipt:{receipt.id}")
     assert "abab" not in render_html(notice) + render_text(notice)
+
+
+async def test_a_call_that_failed_for_another_reason_found_nothing_out(portal: Portal) -> None:
+    """An outage just before the incident began is nearer to it than the rejection; the mail names the rejection."""
+    house = portal.control
+    key = (await house.again(portal.workspace)).credentials["openrouter"]
+    calls = []
+    for cls, status in (("auth", 401), ("overload", 503)):
+        one = failed(1, Route.OPENROUTER, "openrouter", failure=cls, status=status)
+        made = make_receipt(
+            portal, replace(one, credential_id=key.id), status=503, code="provider_unavailable", served_model=None,
+            finish_reason=None,
+        )
+        calls.append(await house.store.end_call(None, made))
+        house.clock.pass_s(1)
+    since = calls[1].at_ms + calls[1].attempts[0].ended_ms
+    await house.store.note_health(portal.workspace.id, key.id, key.version, Evidence(Sign.REJECTED, "401 auth", since))
+    house.clock.pass_s(2)
+    mailbox = Mailbox()
+    await mail(portal, mailbox).deliver_due()
+
+    assert mailbox.one(Kind.CREDENTIAL_UNHEALTHY).call_url.endswith(f"receipt:{calls[0].id}")
 
 
 async def test_a_key_that_a_probe_found_names_no_call(portal: Portal) -> None:

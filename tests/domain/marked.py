@@ -7,7 +7,7 @@ from ownkey.pages.words import known_texts
 
 MARKED = {text: f"‹{text}›" for text in known_texts()}
 NAMES = frozenset({
-    "Acme", "Desk", "Anthropic", "OpenAI", "Google", "OpenRouter", "Main key", "UTC", "EUR", "service:host",
+    "Acme", "Desk", "Anthropic", "OpenAI", "Google", "OpenRouter", "Main key", "UTC", "EUR",
 })
 """What tests call things, and what everybody calls them."""
 

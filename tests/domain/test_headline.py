@@ -115,6 +115,23 @@ def test_everything_else_is_said_as_plainly(told: Receipt, sentence: str) -> Non
     assert headline(told, Beside(paused_at_ms=PAUSED_AT_MS)) == sentence
 
 
+def test_a_product_without_credits_says_nothing_of_them() -> None:
+    """G1, T2: there is nothing that was not used; the rest of the sentence is the contract's."""
+    told = receipt("F11", direct_failed("rate_limit", 429), router())
+
+    assert headline(told, Beside(with_credits=False)) == (
+        "Anthropic answered 429 (rate limit), so your OpenRouter key answered and paid US$0.0036."
+    )
+
+
+def test_a_task_that_is_off_has_the_name_that_people_know() -> None:
+    """T24: its title, and its id where the product names it no more."""
+    off = receipt("F8", code="feature_disabled", task="auto_triage", **NOTHING)
+
+    assert '"Triage new tickets" is switched off' in headline(off, Beside(titles={"auto_triage": "Triage new tickets"}))
+    assert '"auto_triage" is switched off' in headline(off)
+
+
 def test_times_are_told_in_the_workspaces_zone() -> None:
     """A cap's dates are those of its own calendar."""
     told = receipt("F7", code="ai_paused", cap=CAP, **NOTHING)
@@ -212,6 +229,8 @@ def test_every_receipt_has_a_true_headline(generate: Any) -> None:
         check_form(said)
         check_truth(told, said)
         check_silence(headline(told, Beside(paused_at_ms=PAUSED_AT_MS, figures=False)))
+        if told.code is None and told.funding is Funding.BYOK:
+            assert "redit" not in headline(told, Beside(with_credits=False)), told
 
     assert seen > 100
 

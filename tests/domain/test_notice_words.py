@@ -155,7 +155,7 @@ def test_a_mail_names_the_workspace_and_the_product_above_its_headline() -> None
 @pytest.mark.parametrize("kind", Kind)
 def test_a_hostile_name_stays_text(kind: Kind, name: str) -> None:
     """In a header it is one line, in HTML it is escaped, and it never makes the message longer without end."""
-    payload = {**SAMPLES[kind], "label": name, "hint": name, "by": name}
+    payload = {**SAMPLES[kind], "label": name, "hint": name, "by": name, "call": name, "call_headline": name}
     notice = write_notice(kind, payload, Place(name, name, False, ENTRY))
 
     message = make_message(notice, sender=SENDER, to="ada@example.com", ident="<1@x>", created_at_ms=0)
@@ -239,3 +239,15 @@ def test_a_link_that_is_no_web_address_is_none() -> None:
 
     assert words(render_html(notice)).links == ["about:blank"] * 2
     assert "javascript" not in render_text(notice)
+
+
+@pytest.mark.parametrize(("by", "told"), [
+    ("member:ada@example.com", "a member (ada@example.com)"), ("operator:op_1", "an operator"),
+    ("service:tok_1", "the product"), ("workspace:tok_1", "the product"),
+])
+def test_who_changed_it_is_told_as_people_say_it(by: str, told: str) -> None:
+    """A letter names no kinds and no tokens; the event to the host does."""
+    payload = {**SAMPLES[Kind.SETTINGS_CHANGED], "by": by}
+
+    assert f"Changed by: {told}\n" in render_text(write_notice(Kind.SETTINGS_CHANGED, payload, PLACE))
+    assert event_of(Kind.SETTINGS_CHANGED, payload, PLACE)[1]["by"] == by

@@ -49,6 +49,7 @@ def test_what_stands_in_a_gap_is_never_filled_again() -> None:
     assert phrase == "{amount} cost US$1.00"
     assert phrase.told({"{name} cost {amount}": "{amount}: {name}"}) == "US$1.00: {amount}"
     assert fill("{unknown} stays", {}) == "{unknown} stays"
+    assert fill("{name.__class__} {name!r} {0} { {name}", {"name": "n"}) == "{name.__class__} {name!r} {0} { n"
     assert gaps_of("{a} and {b_2}, {A} and {}") == {"a", "b_2"}
 
 

@@ -134,3 +134,13 @@ def test_explain_and_the_receipt_share_the_reason() -> None:
     assert explain_route("F8", Route.OPENROUTER, MINI, skips) in describe(
         receipt("F8", attempt(Route.OPENROUTER), skips=skips)
     )
+
+
+def test_a_providers_own_words_end_as_a_sentence() -> None:
+    """X2: what follows them begins a sentence of its own."""
+    told = describe(receipt(
+        "F8", failed(Route.OPENROUTER, "model_missing", "400 said"), code="unknown_model", status=404,
+        served_model=None, message="nobody/has-this is not a valid model ID",
+    ))
+
+    assert "is not a valid model ID. Tried: " in told

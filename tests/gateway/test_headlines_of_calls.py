@@ -31,7 +31,7 @@ async def headline(rig: Rig, workspace: str, *, figures: bool = True, code: str 
     state = await rig.store.load_workspace(workspace)
     assert state is not None
     found = await rig.store.load_receipts(workspace, ReceiptFilter(code=code))
-    return await ReceiptControl(rig.store, rig.clock).headline(state, found[0], figures=figures)
+    return await ReceiptControl(rig.store, rig.clock, rig.product).headline(state, found[0], figures=figures)
 
 
 def check(said: str, pattern: str) -> None:
@@ -48,7 +48,7 @@ async def test_a_direct_key_that_answers_and_one_that_is_rescued(desk: Rig) -> N
     desk.script(refusal(429), whole_answer())
     await desk.call(workspace, DIRECT)
     check(await headline(desk, workspace), r"OpenAI answered 429 \(rate limit\), so your OpenRouter key answered and "
-          rf"paid {COST}\. Credits were not used\.")
+          rf"paid {COST}\.")
 
 
 async def test_all_failed_cut_and_hung_up(desk: Rig) -> None:
@@ -152,5 +152,5 @@ async def test_a_task_that_is_off_is_named(desk: Rig) -> None:
     await desk.call(workspace, {**CHAT, "model": "task:auto_triage"})
 
     assert await headline(desk, workspace) == (
-        "Nobody paid: the task auto_triage is switched off. No provider was called."
+        f'Nobody paid: the task "{desk.product.tasks["auto_triage"].title}" is switched off. No provider was called.'
     )

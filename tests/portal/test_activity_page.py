@@ -153,14 +153,33 @@ async def test_pages_go_on_from_the_last_line(desk: Portal) -> None:
     assert traces.html.count("<tr><th scope=\"row\"") == 50
     assert second.html.count("<tr><th scope=\"row\"") == 20
 
+def poll_url(seen: Seen) -> str:
+    """Where the page asks for new calls."""
+    found = re.search(r'hx-get="([^"]+)"', seen.html)
+    assert found is not None
+    return found[1].replace("&amp;", "&")
+
+
+async def test_the_first_call_ever_is_announced(desk: Portal) -> None:
+    """"1 new · Show": a page that was opened before there was any call asks too."""
+    empty = await desk.get(PATH)
+    url = poll_url(empty)
+    before = await desk.get(url)
+    await write(desk, attempt())
+    after = await desk.get(url)
+    filtered = await desk.get(f"{url}&outcome=failed")
+
+    assert "No calls yet" in empty.text
+    assert before.text == ""
+    assert after.text == "1 new · Show"
+    assert filtered.text == ""
+
 
 async def test_new_calls_are_announced_and_never_put_in(desk: Portal) -> None:
     """"12 new · Show": counted with the filters, said once each time the number grows."""
     await write(desk, attempt())
     page = await desk.get(f"{PATH}?outcome=ok")
-    poll = re.search(r'hx-get="([^"]+)"', page.html)
-    assert poll is not None
-    url = poll[1].replace("&amp;", "&")
+    url = poll_url(page)
     assert "data-say" not in page.html
 
     for _ in range(12):
@@ -170,9 +189,7 @@ async def test_new_calls_are_announced_and_never_put_in(desk: Portal) -> None:
     assert seen.text == "12 new · Show"
     assert "data-say" in seen.html
     assert f'<a href="{PATH}?outcome=ok">Show</a>' in seen.html
-    again = re.search(r'hx-get="([^"]+)"', seen.html)
-    assert again is not None
-    same = await desk.get(again[1].replace("&amp;", "&"))
+    same = await desk.get(poll_url(seen))
     assert "12 new" in same.text
     assert "data-say" not in same.html
     assert "<html" not in same.html
@@ -214,7 +231,7 @@ async def test_the_histogram_counts_by_outcome(desk: Portal) -> None:
     seen = await desk.get(PATH)
     hours = await desk.get(f"{PATH}?since=2026-11-18&until=2026-11-18")
 
-    assert "5 calls between 2026-10-20 and 2026-11-18 (UTC); 2 of them were answered." in seen.html
+    assert "5 calls between 2026-10-20 and 2026-11-18 (UTC); answered: 2." in seen.html
     assert "2026-11-18: " in seen.html
     told = re.search(r"<title>11:00: ([^<]*)</title>", hours.html)
     assert told is not None

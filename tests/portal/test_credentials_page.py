@@ -460,3 +460,24 @@ async def test_an_operator_who_looks_reads_what_a_rejected_direct_key_does(desk:
 
     assert "If this key is rejected: fail the call." in shown.text
     assert "<form" not in shown.html
+
+
+async def test_the_header_leads_to_the_key_that_fails(desk: Portal) -> None:
+    """Portal 2: to its card, whichever provider's it is."""
+    for provider in ("openrouter", "anthropic"):
+        await save(desk, provider)
+    await fail(desk, Sign.REJECTED, "anthropic")
+    seen = await desk.get(PATH)
+
+    assert re.search(r'class="pill [^"]*" href="/portal/credentials#anthropic"', seen.html)
+
+
+async def test_the_header_leads_to_credits_that_run_low(builder: Portal) -> None:
+    """Portal 2: credits pay, and fewer are left than the plan asks for."""
+    await save_platform_key(builder)
+    builder.workspace = poor = await builder.control.workspace("Poor", external_id="poor", plan="starter")
+    await builder.control.desk.credits.grant(poor, 5, "operator", None, "few", ACTOR)
+    seen = await builder.get(PATH)
+
+    assert "The credit balance is below 10." in seen.text
+    assert re.search(r'class="pill [^"]*" href="/portal/plans"', seen.html)

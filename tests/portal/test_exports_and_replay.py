@@ -16,8 +16,8 @@ from tests.store.store_kit import finish, request, settle
 
 from ownkey.control.export_work import ExportAllWorker, ExportWorker
 from ownkey.control.replay import ReplayWorker
-from ownkey.control.work import WorkRunner
-from ownkey.domain.work import WorkKind
+from ownkey.control.work import Made, Teller, WorkFailed, WorkRunner
+from ownkey.domain.work import Work, WorkKind
 from ownkey.domain.workspace import Role
 from ownkey.store.export_files import ExportFiles
 
@@ -150,8 +150,64 @@ async def test_cancelling_is_for_the_starter_and_for_admins(portal: Portal) -> N
     assert 'data-state="cancelled"' in by_admin.html
 
 
+class Refusing:
+    """A worker that cannot do what is wished for."""
+
+    async def run(self, work: Work, teller: Teller) -> Made:
+        raise WorkFailed("It cannot be done today.")
+
+
+async def fail_all(portal: Portal) -> None:
+    """Whatever waits now fails."""
+    control = portal.control
+    workers: Any = dict.fromkeys(WorkKind, Refusing())
+    await WorkRunner(control.store, workers, ExportFiles(control.folder / "exports"), control.clock).run_due()
+
+
+@pytest.mark.parametrize(("path", "form"), [
+    ("/portal/exports", {"task": "auto_triage", "outcome": "ok"}),
+    ("/portal/explain/replay", {"month": "2026-10", "cap": "amount", "cap_usd": "4"}),
+])
+async def test_what_failed_or_was_stopped_starts_again_with_the_same_wish(
+    portal: Portal, path: str, form: dict[str, str]
+) -> None:
+    """Section 4.9: a failure has a next step; nobody chooses anew what they had chosen, and a second press of the
+    button begins nothing more."""
+    started = await portal.post(path, form)
+    open_page = await portal.follow(started)
+    await fail_all(portal)
+    failed = await portal.follow(started)
+    again = [await portal.post(f"{started.headers['location']}/again") for _ in range(2)]
+    stopped = await portal.follow(await portal.post(f"{again[0].headers['location']}/cancel"))
+    portal.more = {"kind": "view_as", "member_id": "op_1"}
+    watched = await portal.follow(started)
+    refused = await portal.post(f"{started.headers['location']}/again")
+    last, first = (view.work for view in await portal.control.desk.work.list(portal.workspace))
+
+    assert "Start again" not in open_page.text
+    assert "It cannot be done today." in failed.text
+    assert f'action="{started.headers["location"]}/again"' in failed.html
+    assert {work_of(answer) for answer in again} == {last.id} != {first.id}
+    assert last.wish == first.wish != {}
+    assert "Start again" in stopped.text
+    assert "Start again" not in watched.text
+    assert refused.status == 403
+
+
+async def test_starting_again_is_refused_in_words_where_too_much_is_open(portal: Portal) -> None:
+    """Nothing is started, and what failed is still there."""
+    started = await portal.post("/portal/exports", {"trace": "first"})
+    await fail_all(portal)
+    for n in range(5):
+        await portal.post("/portal/exports", {"trace": f"t{n}"})
+    seen = await portal.post(f"{started.headers['location']}/again")
+
+    assert seen.status == 409
+    assert "5 pieces of work are open" in seen.text
+
+
 async def test_a_file_is_kept_for_a_day(portal: Portal) -> None:
-    """Then it is gone, and the page says so."""
+    """Then it is gone, the page says so, and the same can be made once more."""
     await calls(portal, 1)
     started = await portal.post("/portal/exports")
     work = runner(portal)
@@ -160,8 +216,11 @@ async def test_a_file_is_kept_for_a_day(portal: Portal) -> None:
     await work.drop_stale_files()
     seen = await portal.follow(started)
     gone = await portal.get(f"{started.headers['location']}/file")
+    again = await portal.post(f"{started.headers['location']}/again")
 
     assert "Its file is not kept any more" in seen.text
+    assert "Start again" in seen.text
+    assert work_of(again) != work_of(started)
     assert gone.status == 404
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,30 @@ async def test_coming_back_confirms_and_then_leads_to_the_key(shop: Shop) -> Non
     assert "AI off" not in paid.text
 
 
+async def test_a_payment_whose_subscription_is_not_active_yet_is_waited_for(shop: Shop) -> None:
+    """Section 4.7: finishing holds until the add-on is active; a press of Subscribe neither says that it is nor opens
+    a second page."""
+    await shop.portal.post("/portal/plans/subscribe")
+    shop.stripe.pay(shop.stripe.created[0])
+    subscription = list(shop.stripe.subscriptions)[-1]
+    active = shop.stripe.subscriptions[subscription]
+    shop.stripe.subscriptions[subscription] = replace(active, status="incomplete")
+    await shop.deliver()
+    back = await shop.portal.get("/portal/plans?ownkey_checkout=paid")
+    waiting = await shop.portal.follow(back)
+    pressed = await shop.portal.follow(await shop.portal.post("/portal/plans/subscribe"))
+    shop.stripe.subscriptions[subscription] = active
+    paid = await shop.portal.follow(back)
+
+    for seen in (waiting, pressed):
+        assert state(seen) == "finishing"
+        assert "Confirming your payment" in seen.text
+        assert 'http-equiv="refresh"' in seen.html
+        assert primaries(seen) == []
+    assert state(paid) == "active"
+    assert len(shop.stripe.created) == 1
+
+
 async def test_a_page_that_waits_stops_asking_after_a_while(shop: Shop) -> None:
     """A tab that is left open does not ask Stripe for ever."""
     await shop.portal.post("/portal/plans/subscribe")
@@ -290,6 +315,24 @@ async def test_a_pack_of_credits_is_bought_like_the_add_on(shop: Shop) -> None:
     assert "Payments" in back.text
     assert unknown.status == 400
     assert "<b>smal" not in unknown.html
+
+
+async def test_credits_whose_payment_takes_its_time_are_waited_for(shop: Shop) -> None:
+    """A payment that a bank still works on: confirming, and a second press neither says paid nor opens a page."""
+    await shop.portal.post("/portal/plans/top-up", {"pack": "small"})
+    checkout = shop.stripe.created[0]
+    shop.stripe.checkouts[checkout] = replace(shop.stripe.checkouts[checkout], status="complete")
+    pressed = await shop.portal.follow(await shop.portal.post("/portal/plans/top-up", {"pack": "small"}))
+    shop.stripe.pay(checkout)
+    paid = await shop.portal.follow(await shop.portal.get("/portal/plans?ownkey_checkout=paid"))
+
+    assert "Confirming your payment with Stripe" in pressed.text
+    assert "was made already" not in pressed.text
+    assert "Your balance is 50 credits" in pressed.text
+    assert 'http-equiv="refresh"' in pressed.html
+    assert "Your balance is 1,050 credits" in paid.text
+    assert 'http-equiv="refresh"' not in paid.html
+    assert len(shop.stripe.created) == 1
 
 
 async def test_the_return_address_is_ours_in_a_page_and_the_hosts_in_a_frame(shop: Shop) -> None:

@@ -227,6 +227,13 @@ async def test_savings_carry_their_assumption(desk: Portal) -> None:
     assert "not read from an invoice" in part
 
 
+async def test_a_product_without_direct_keys_counts_no_savings_by_them(builder: Portal) -> None:
+    """Nobody can save by what the product does not have."""
+    await write(builder, attempt(cost_nusd=USD), row="F9")
+
+    assert "Saved by direct keys" not in (await builder.get(PATH)).text
+
+
 async def test_credits_are_told_apart(builder: Portal) -> None:
     """G23, G24: balance, what was used, and that the own key took none."""
     await write(builder, attempt(cost_nusd=USD), row="F9")

@@ -62,6 +62,24 @@ async def test_open_gates_say_who_pays(desk: Portal) -> None:
     assert "pays for every AI call" in seen.text
 
 
+async def test_what_is_switched_off_is_never_called_open(desk: Portal) -> None:
+    """T24: with one feature off the others' calls are sent; with all of them off nothing is; and the one that was asked
+    for is named."""
+    await desk.control.save_key(desk.workspace)
+    some = await desk.get("/portal/why")
+    one = await desk.get("/portal/why?task=translation")
+    for task in desk.control.product.tasks:
+        await desk.control.desk.features.save(await desk.control.again(desk.workspace), task, False, {}, ACTOR)
+    none = await desk.get("/portal/why")
+
+    assert "AI is not silent Calls of every feature that is switched on are sent." in some.text
+    assert "Translation is switched off Its calls are refused until it is switched on." in one.text
+    assert "Every feature is switched off Calls are refused until one of them is switched on." in none.text
+    for seen in (some, one, none):
+        assert "Every gate is open" not in seen.text
+    assert "not silent" not in one.text + none.text
+
+
 async def test_a_paused_cap_stands_behind_the_open_gates(desk: Portal) -> None:
     """T22: the cap is the first shut gate; those before it are told as open, and the button leads to the cap."""
     control = desk.control

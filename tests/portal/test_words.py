@@ -96,3 +96,12 @@ async def test_a_hosts_words_stand_in_the_pages_and_are_escaped(tmp_path: Path) 
         assert "AI &lt;keys&gt;" in seen.html
         assert "Costs" in seen.text
         assert "AI <keys>" not in seen.html
+
+
+async def test_a_text_around_a_countdown_is_the_hosts_whole(tmp_path: Path) -> None:
+    """The seconds stand where the host has put the gap, whatever else the text holds."""
+    own = {"This session ends in {time}. What you have not saved would be lost.": "Save | or lose: {time} left."}
+    async with open_portal(tmp_path, words=own) as portal:
+        seen = await portal.get("/portal/credentials")
+
+    assert "<p>Save | or lose: <span data-countdown></span> left.</p>" in seen.html

@@ -129,6 +129,7 @@ async def test_what_has_come_since_is_counted(lived: SQLiteStore) -> None:
         assert await lived.count_since(WS, query, mark, most=99) == expected
     assert await lived.count_since(WS, base, mark, most=5) == 5
     assert await lived.count_since(WS, base, "rcpt_nobody", most=5) == 0
+    assert await lived.count_since(WS, base, "", most=999) == sum(matches(r, base) for r in await everything(lived))
 
 
 async def test_a_receipt_is_found_by_its_id_in_its_own_workspace(lived: SQLiteStore) -> None:

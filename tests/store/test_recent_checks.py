@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from activity_kit import live_a_call
-from store_kit import ACTOR, AUDIT_KEY, DAY, NOV, Clock, add_workspace, open_store
+from store_kit import ACTOR, AUDIT_KEY, DAY, NOV, Clock, add_workspace, finish, open_store, request, settle, take
 
 from ownkey.domain.errors import Unavailable
+from ownkey.domain.receipts import Receipt
 from ownkey.domain.workspace import WorkspaceState
 from ownkey.jobs.rounds import VERIFY_S, verify_job
 from ownkey.store.book_checks import SETTLED_MS, BookChecks
@@ -31,12 +32,13 @@ class Past:
         await self.store.grant_credits(
             self.workspace.id, 100_000, "topup", expires_at_ms=None, idem_key="g", at_ms=self.clock.ms, actor=ACTOR
         )
-        await self.call(30)
+        self.made = await self.call(30)
         self.clock.ms = NOV
 
-    async def call(self, count: int = 12) -> None:
-        for n in range(count):
-            await live_a_call(self.store, self.workspace.id, self.dice, self.clock.ms + n)
+    async def call(self, count: int = 12) -> list[Receipt]:
+        return [
+            await live_a_call(self.store, self.workspace.id, self.dice, self.clock.ms + n) for n in range(count)
+        ]
 
     async def found(self) -> set[str]:
         return {finding.check for finding in await self.store.verify_recent(self.clock.ms)}
@@ -60,6 +62,7 @@ async def past(tmp_path: Path, clock: Clock) -> AsyncIterator[Past]:
 
 TODAY, OLD = "(SELECT max(day) FROM day_total)", "(SELECT min(day) FROM day_total)"
 NEW, FIRST = "(SELECT max(seq) FROM receipt)", "(SELECT min(seq) FROM receipt WHERE cost_nusd > 0)"
+HELD = "(SELECT max(r.seq) FROM receipt r JOIN hold h ON h.call_id = r.id)"
 PAID = "(SELECT max(seq) FROM receipt WHERE charge_credits > 0)"
 LINE, ENTRY = "(SELECT max(entry_id) FROM statement_line)", "(SELECT max(id) FROM ledger_entry WHERE kind = 'charge')"
 
@@ -72,6 +75,7 @@ LINE, ENTRY = "(SELECT max(entry_id) FROM statement_line)", "(SELECT max(id) FRO
     (f"UPDATE receipt SET cost_nusd = cost_nusd + 1 WHERE seq = {NEW}", "activity.receipt"),
     (f"UPDATE receipt SET charge_credits = charge_credits + 7 WHERE seq = {PAID}", "receipt.charge"),
     (f"DELETE FROM activity WHERE seq = {NEW}", "activity.receipt"),
+    (f"DELETE FROM receipt WHERE seq = {HELD}", "receipt.missing"),
     (f"UPDATE receipt_share SET cost_nusd = cost_nusd + 1 WHERE seq = {NEW}", "receipt_share"),
     ("UPDATE conversation_month SET calls = calls + 1 WHERE month = 202611", "conversation_month"),
     ("DELETE FROM conversation_month WHERE month = 202611", "conversation_month"),
@@ -129,6 +133,51 @@ async def test_a_wrong_figure_of_a_closed_month_is_found_within_a_day(past: Past
     assert check in told[-1]
     assert check in {finding.check for finding in await past.store.verify(past.clock.ms)}
     assert all(check not in found for found in told[:-1])
+
+
+async def test_an_old_call_that_was_corrected_is_read_again(past: Past) -> None:
+    """A correction may come days after its call, whose receipt and day it changes."""
+    await past.store.verify(past.clock.ms)
+    past.clock.ms += SHORT
+    old = next(made for made in past.made if made.code is None and made.cost_nusd)
+    await past.store.correct_hold(
+        past.workspace.id, old.attempts[-1].hold_id, 3_000_000, delivered_cost_nusd=0, origin="operator",
+        at_ms=past.clock.ms,
+    )
+    assert await past.found() == set()
+    past.spoil(f"UPDATE receipt SET cost_nusd = cost_nusd + 1 WHERE id = '{old.id}'")
+
+    assert "receipt.cost" in await past.found()
+
+
+async def test_days_of_another_zone_are_read_whole(past: Past) -> None:
+    """Where it is tomorrow already: a call belongs to a day that has not begun in UTC."""
+    zone = "Pacific/Kiritimati"
+    far = await add_workspace(past.store, "far", timezone=zone)
+    await past.store.verify(past.clock.ms)
+    past.clock.ms = NOV + 10 * HOUR + HOUR // 2
+    wish = request(far.id, 100, at_ms=past.clock.ms, timezone=zone)
+    await take(past.store, wish)
+    await finish(past.store, wish, settle(wish, 7), at_ms=past.clock.ms)
+
+    assert await past.found() == set()
+    past.spoil(f"UPDATE day_total SET calls = calls + 1 WHERE day = {TODAY}")
+    assert "day_total" in await past.found()
+
+
+async def test_what_was_found_is_found_until_it_is_over(past: Past) -> None:
+    """No check that found something counts as one that had seen all before it."""
+    await past.store.verify(past.clock.ms)
+    await past.call()
+    past.spoil(f"UPDATE day_total SET cost_nusd = cost_nusd + 1 WHERE day = {TODAY}")
+    for _ in range(4):
+        past.clock.ms += SETTLED_MS + SHORT
+        assert "day_total" in await past.found()
+    past.spoil(f"UPDATE day_total SET cost_nusd = cost_nusd - 1 WHERE day = {TODAY}")
+    past.spoil(f"UPDATE task_day SET calls = calls + 1 WHERE day = {OLD}")
+    for _ in range(2):
+        assert "task_day" in {finding.check for finding in await past.store.verify(past.clock.ms)}
+        assert "task_day" in await past.found()
 
 
 async def test_a_receipt_that_is_young_is_read_until_it_is_settled(past: Past) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -21,6 +21,7 @@ from ownkey.domain.backups import (
     backup_name,
     is_due,
     is_late,
+    newest_of,
     outdated,
 )
 from ownkey.store.backup import STEP_PAGES, BackupFolder, check_room, unpack
@@ -196,6 +197,62 @@ async def test_what_a_crash_left_is_removed_by_the_next(home: Path) -> None:
     assert [file.name for file in await folder_of(home).list()] == [second.name, first.name]
 
 
+async def test_an_audit_key_that_is_rewrapped_meanwhile_spoils_nothing(home: Path) -> None:
+    """Its file is replaced by a longer one while the backup is sealed: what is inside is the old one, whole."""
+    folder = folder_of(home)
+    inner = folder._sealer
+
+    class Rewrapping:
+        kek_id = inner.kek_id
+
+        def seal(self, facts: BackupFacts, parts: Iterable[bytes], out: BinaryIO) -> None:
+            def watched() -> Iterator[bytes]:
+                for part in parts:
+                    (home / "audit.key").write_bytes(b"another wrapping, which is longer than the first one")
+                    yield part
+
+            inner.seal(facts, watched(), out)
+
+    folder._sealer = Rewrapping()
+    made = await folder.make(NOV, quiet)
+
+    with unpacked(home, made, home / "out") as copy:
+        assert copy.execute("SELECT count(*) FROM workspace").fetchone()[0] >= 1
+    copy.close()
+
+
+async def test_a_second_run_waits_for_the_first(home: Path) -> None:
+    """Work that was taken over before its first run has heard of it: neither removes or moves the other's files."""
+    folder, at_work, go_on = folder_of(home), threading.Event(), threading.Event()
+
+    def hold(step: str, done: int, total: int) -> None:
+        at_work.set()
+        assert go_on.wait(10)
+
+    first = asyncio.ensure_future(folder.make(NOV, hold))
+    assert await asyncio.to_thread(at_work.wait, 10)
+    second = asyncio.ensure_future(folder.make(NOV + 1, quiet))
+    await asyncio.wait({second}, timeout=0.1)
+    waits = not second.done()
+    go_on.set()
+    made = [await first, await second]
+
+    assert waits
+    assert {file.name for file in await folder.list()} == {file.name for file in made}
+
+
+async def test_a_backup_names_every_master_key_that_it_needs(home: Path) -> None:
+    """Made in the middle of a rewrap, it opens with the new key, and half of what is in it with the old one."""
+    with sqlite3.connect(home / "ownkey.db") as conn:
+        conn.execute("UPDATE dek SET kek_id = 'k_old'")
+    conn.close()
+    await folder_of(home).make(NOV, quiet)
+    (listed,) = await folder_of(home).list()
+
+    assert listed.facts.kek_id == "k_one"
+    assert listed.facts.master_keys == ("k_one", "k_old")
+
+
 async def test_a_name_is_no_path(home: Path) -> None:
     """Nothing outside the folder is read or dropped."""
     folder = folder_of(home)
@@ -252,9 +309,24 @@ def file_of(at_ms: int, before: str = "") -> BackupFile:
 def test_the_newest_are_kept_and_the_way_back() -> None:
     """`keep` usual ones, and beside them the newest before an upgrade, however old it is."""
     files = [file_of(NOV + n * HOUR) for n in range(5)] + [file_of(NOV - 9 * HOUR, "0035"), file_of(NOV - HOUR, "0036")]
-    dropped = set(outdated(files, BackupRules(keep=2)))
+    dropped = set(outdated(files, BackupRules(keep=2), NOV + 4 * HOUR))
 
     assert dropped == {file_of(NOV + n * HOUR).name for n in range(3)} | {file_of(NOV - 9 * HOUR, "0035").name}
+
+
+def test_a_clock_that_was_wrong_costs_no_backup() -> None:
+    """Backups of the future are not taken for the newest: the one that was just made stays, the way back too, the
+    schedule goes on, and what lies in the future goes first. A clock that was set back by seconds changes nothing."""
+    future = [file_of(NOV + n * 9_000 * HOUR) for n in (1, 2, 3)] + [file_of(NOV + 9_000 * HOUR, "0034")]
+    usual, upgrade = file_of(NOV), file_of(NOV, "0035")
+    rules = BackupRules(keep=2, every_ms=24 * HOUR)
+
+    assert outdated([*future, usual], rules, NOV) == [future[1].name, future[0].name]
+    assert outdated([*future, upgrade], rules, NOV)[-1] == future[3].name
+    assert newest_of([*future, usual], NOV) == usual
+    assert newest_of(future, NOV) is None
+    assert newest_of([usual], NOV - 2_000) == usual
+    assert is_due(newest_of([*future, usual], NOV + 24 * HOUR), None, rules, NOV + 24 * HOUR)
 
 
 def test_a_schedule_is_due_after_its_interval_and_late_an_hour_after_that() -> None:

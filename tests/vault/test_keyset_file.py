@@ -1,8 +1,10 @@
 """The keyset's file is changed whole or not at all, line by line, with the mode and the owner that it had."""
 
+import contextlib
 import fcntl
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,43 @@ def test_two_changes_at_once_do_not_undo_each_other(tmp_path: Path) -> None:
 
     assert len(KeysetFile(file.path).read().kek_ids) == 1
     assert file.add() in file.read().kek_ids
+
+
+def test_what_another_command_did_meanwhile_counts(tmp_path: Path) -> None:
+    """A key that became the first, or went, between two commands: each step is decided on the file that it changes."""
+    class Late(KeysetFile):
+        before: Callable[[], object]
+
+        @contextlib.contextmanager
+        def _locked(self) -> Iterator[None]:
+            self.before()
+            with super()._locked():
+                yield
+
+    file = a_file(tmp_path)
+    old, new = file.read().primary_id, file.add()
+    file.promote(new)
+    late = Late(file.path)
+    late.before = lambda: file.promote(old)
+    with pytest.raises(KeysetError, match="is the first key"):
+        late.retire(old)
+    both = file.read().kek_ids
+    late.before = lambda: file.retire(new)
+    with pytest.raises(KeysetError, match="no key of that name"):
+        late.promote(new)
+
+    assert both == (old, new)
+    assert file.read().kek_ids == (old,)
+
+
+def test_what_a_killed_command_left_is_removed(tmp_path: Path) -> None:
+    """A draft holds every key of that moment: a key that is retired later must not live on in it."""
+    file = a_file(tmp_path)
+    (tmp_path / ".master.key.0a1b2c3d.new").write_text(file.path.read_text())
+    (tmp_path / ".other.key.0a1b2c3d.new").write_text("theirs")
+    file.add()
+
+    assert sorted(os.listdir(tmp_path)) == [".other.key.0a1b2c3d.new", "master.key"]
 
 
 def test_a_link_is_followed_to_the_file_it_names(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from playwright.sync_api import Browser, Error
 from tests.browser.chromium import chromium
 from tests.browser.looks import WHOLE, Look, looking
 from tests.browser.page_checks import find_problems
-from tests.browser.portal_world import PRESETS, PortalWorld, Preset, portal_world
+from tests.browser.portal_world import HOSTED_TABLES, PRESETS, PortalWorld, Preset, portal_world
 from tests.browser.state import State
-from tests.browser.states import NEW, states_of
+from tests.browser.states import HOSTED, NEW, states_of
 
 ROOT = Path(__file__).resolve().parents[2] / "screenshots"
 ROWS_A_SHEET = 2
@@ -51,10 +51,15 @@ def draw(browser: Browser, world: PortalWorld, state: State, looks: Sequence[Loo
     return wrong
 
 
-def draw_all(browser: Browser, preset: Preset, states: Sequence[State], looks: Sequence[Look]) -> int:
+def draw_all(
+    browser: Browser, preset: Preset, states: Sequence[State], looks: Sequence[Look], *, by_host: bool = False
+) -> int:
     """Prints a line a state; returns how many have something wrong."""
-    bad = 0
-    with tempfile.TemporaryDirectory(prefix="ownkey-pictures-") as home, portal_world(Path(home), preset) as world:
+    bad, tables = 0, HOSTED_TABLES if by_host else ""
+    with (
+        tempfile.TemporaryDirectory(prefix="ownkey-pictures-") as home,
+        portal_world(Path(home), preset, tables, by_host=by_host) as world,
+    ):
         for state in states:
             wrong = draw(browser, world, state, looks)
             bad += bool(wrong)
@@ -115,6 +120,12 @@ def main(given: list[str] | None = None) -> int:
             count += len(first_day)
             bad += draw_all(browser, "support-desk", first_day, looks)
             for file in sheet(browser, "support-desk", "new", NEW, looks):
+                print(f"sheet: {file}", flush=True)
+        hosted = [state for state in HOSTED if state.key.startswith(options.only)]
+        if hosted and "app-builder" in (options.preset or PRESETS):
+            count += len(hosted)
+            bad += draw_all(browser, "app-builder", hosted, looks, by_host=True)
+            for file in sheet(browser, "app-builder", "hosted", HOSTED, looks):
                 print(f"sheet: {file}", flush=True)
     print(f"{count} states, {bad} with something to look into, {time.monotonic() - started:.0f} s")
     return 0 if count else 2

@@ -18,6 +18,8 @@ from ownkey.pages.words import FIXED, TEXTS, Words
 ROOT = Path(__file__).resolve().parents[2] / "src" / "ownkey"
 _READS = re.compile(r"[A-Z][a-z]|[a-z]+ [a-z]")
 _IS_CODE = re.compile(r"/|^_|^[a-z_.-]+$|^[A-Z_]+$|\.html\b|<|;")
+_TEXTS_OF = {"Phrase": 1, "say": 1, "plural": 2}
+"""How many of a call's first arguments are texts, by its name."""
 
 
 def collect() -> tuple[str, ...]:
@@ -34,9 +36,9 @@ def collect() -> tuple[str, ...]:
 
 def _said(tree: ast.Module) -> set[str]:
     return {
-        node.args[0].value for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in ("Phrase", "say") and node.args
-        and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
+        told.value for node in ast.walk(tree) if isinstance(node, ast.Call)
+        for told in node.args[:_TEXTS_OF.get(ast.unparse(node.func).rpartition(".")[2], 0)]
+        if isinstance(told, ast.Constant) and isinstance(told.value, str)
     }
 
 

@@ -15,7 +15,8 @@ _MEDIA = "application/octet-stream"
 
 
 class BackupOut(out.Answer):
-    """A finished backup. `master_key` is the id of the one that opens it."""
+    """A finished backup. `master_key` is the id of the one that opens it; `master_keys` all that it needs to be served
+    again: more than one where it was made before the end of a rewrap."""
 
     name: str
     bytes: int
@@ -24,6 +25,7 @@ class BackupOut(out.Answer):
     version: str
     schema: str
     master_key: str
+    master_keys: list[str]
     database_bytes: int
     before_upgrade: bool
 
@@ -42,8 +44,8 @@ def show_backup(file: BackupFile) -> BackupOut:
     facts = file.facts
     return BackupOut(
         name=file.name, bytes=file.bytes, made_at=show.iso(facts.made_at_ms), instance=facts.instance_id,
-        version=facts.version, schema=facts.schema, master_key=facts.kek_id, database_bytes=facts.database_bytes,
-        before_upgrade=file.is_before_upgrade,
+        version=facts.version, schema=facts.schema, master_key=facts.kek_id, master_keys=list(facts.master_keys),
+        database_bytes=facts.database_bytes, before_upgrade=file.is_before_upgrade,
     )
 
 

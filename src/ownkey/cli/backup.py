@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -69,7 +70,8 @@ def list_backups(as_json: JsonFlag = False) -> None:
     def human(page: dict[str, Any]) -> None:
         output.table(
             ("backup", "made", "bytes", "schema", "master key"),
-            [(b["name"], b["made_at"], f"{b['bytes']:,}", b["schema"], b["master_key"]) for b in page["backups"]],
+            [(b["name"], b["made_at"], f"{b['bytes']:,}", b["schema"], ", ".join(b["master_keys"]))
+             for b in page["backups"]],
             empty="There is no backup. Make one: ownkey backup --out FILE",
         )
         if page["running"] is not None:
@@ -104,12 +106,15 @@ def inspect(file: FileArgument, as_json: JsonFlag = False) -> None:
     for that only once it is opened (`ownkey backup check`)."""
     with opened(file) as stream:
         facts = read_facts(stream)
-    output.emit(as_row(facts) | {"bytes": file.stat().st_size}, as_json, output.fields)
+    output.emit(as_row(facts) | {"bytes": file.stat().st_size}, as_json, lambda row: output.fields(
+        row | {"master_keys": ", ".join(row["master_keys"])}
+    ))
 
 
 @backup_app.command("check")
 def check(file: FileArgument, as_json: JsonFlag = False) -> None:
-    """Open a backup whole with the master key and write nothing: every byte is as it was sealed. Exit 1: it is not."""
+    """Open a backup whole with the master key and write nothing: every byte is as it was sealed, and every key that it
+    needs is here. Exit 1: it is not."""
     settings = read_settings(os.environ)
     with opened(file) as stream, Meter("Opening the backup", file.stat().st_size) as meter:
         keyset = keyset_for(settings, read_facts(stream))
@@ -119,6 +124,7 @@ def check(file: FileArgument, as_json: JsonFlag = False) -> None:
         for part in parts:
             size += len(part)
             meter.tell(size)
+        require_keys(keyset, facts)
     row = as_row(facts) | {"opens": True}
     output.emit(row, as_json, lambda _: output.say(
         f"It opens: {size:,} bytes of {told_time(facts.made_at_ms)}, all as they were sealed."
@@ -128,7 +134,8 @@ def check(file: FileArgument, as_json: JsonFlag = False) -> None:
 def as_row(facts: BackupFacts) -> dict[str, Any]:
     return {
         "made_at": told_time(facts.made_at_ms), "instance": facts.instance_id, "version": facts.version,
-        "schema": facts.schema, "master_key": facts.kek_id, "database_bytes": facts.database_bytes,
+        "schema": facts.schema, "master_key": facts.kek_id, "master_keys": list(facts.master_keys),
+        "database_bytes": facts.database_bytes,
     }
 
 
@@ -162,9 +169,10 @@ def _target(out: Path | None) -> Iterator[BinaryIO | None]:
         return
     if out.exists():
         raise CliError(f"{out} exists and is not written over.", "Name another file with --out.", code="exists")
-    fresh = out.with_name(out.name + ".part")
+    # A name of our own: two commands at once do not write into one file, nor over one that somebody else has there.
+    fresh = out.with_name(f"{out.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -208,6 +216,18 @@ def keyset_for(settings: Settings, facts: BackupFacts) -> Keyset:
                 code="master_key",
             )
         raise told from error
+
+
+def require_keys(keyset: Keyset, facts: BackupFacts) -> None:
+    """Whether what is inside opens too: its data keys may hang on an older master key than the one that seals the
+    file. Raises CliError."""
+    missing = [kek_id for kek_id in facts.master_keys if keyset.cipher(kek_id) is None]
+    if missing:
+        raise CliError(
+            f"The backup opens, and the keys that are saved in it do not: they hang on {', '.join(missing)} as well; "
+            f"found here: {', '.join(keyset.kek_ids)}.",
+            "Put that key's line back into the keyset, below the first one.", code="master_key",
+        )
 
 
 def open_sealed(keyset: Keyset, stream: BinaryIO) -> tuple[BackupFacts, Iterator[bytes]]:

@@ -24,6 +24,7 @@ from ownkey.providers.egress import parse_origin
 from ownkey.providers.upstream import Upstream
 from ownkey.settings.folder import AUDIT_KEY_NAME
 from ownkey.settings.product import Settings
+from ownkey.settings.tables import SettingsError
 from ownkey.vault.keyset import KeysetError, load_keyset
 
 MIN_FREE_BYTES = 1 << 30
@@ -47,6 +48,8 @@ class Check:
 
 def run_checks(environ: MutableMapping[str, str]) -> list[Check]:
     """All checks. `environ` is a copy: reading the master key takes it out of its mapping."""
+    from ownkey.bootstrap import check_own_words
+
     try:
         place = named_place(environ)
         if place is not None:
@@ -54,6 +57,12 @@ def run_checks(environ: MutableMapping[str, str]) -> list[Check]:
         settings = read_settings(environ)
     except CliError as error:
         return [Check("configuration", "fail", error.message, error.fix)]
+    try:
+        # A server that runs has read the file as it was: the next one starts with what stands there now.
+        check_own_words(settings)
+    except SettingsError as error:
+        problem = start_problem(error, settings)
+        return [Check("configuration", "fail", problem.message, problem.fix)]
     found = [Check("configuration", "ok", f"{settings.config_path}, preset {settings.product.preset}.")]
     note = read_run_file(settings.server.data_dir)
     serves = note is not None and ask_ready(note.url)[0] == "ok"

@@ -324,7 +324,8 @@ def _show_mails(stage: Stage, caller: Caller, *about: str) -> None:
     if not all(event["verified"] for event in events):
         raise CliError("An event arrived with a wrong signature.", "This is a bug; please report it.")
     arrived = "1 e-mail has" if len(mails) == 1 else f"{len(mails)} e-mails have"
-    stage.say(f"  {arrived} arrived; the host has {len(events)} events, every signature verified")
+    told = "1 event, its signature" if len(events) == 1 else f"{len(events)} events, every signature"
+    stage.say(f"  {arrived} arrived; the host has {told} verified")
 
 
 def small_body(task: str) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def rewrap(as_json: JsonFlag = False) -> None:
         if row["state"] != "done":
             output.say(row["words"])
             return
-        output.say(f"{result['rewrapped']:,} data keys are under {result['to']} now; {result['left']:,} are left.")
+        output.say(f"{result['rewrapped']:,} data keys moved to {result['to']}; {result['left']:,} are left.")
         if result["undecryptable"]:
             output.say(f"{result['undecryptable']:,} do not open under any key here, and stay as they are: "
                        f"{', '.join(result['named'])}.")

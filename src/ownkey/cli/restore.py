@@ -1,7 +1,7 @@
 """`ownkey restore`: a backup becomes a deployment again, in an empty data folder, or nothing has changed."""
 
-import getpass
 import os
+import pwd
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ownkey.cli import output
-from ownkey.cli.backup import as_row, keyset_for, open_sealed, opened, told_time
+from ownkey.cli.backup import as_row, keyset_for, open_sealed, opened, require_keys, told_time
 from ownkey.cli.checks import ask_ready
 from ownkey.cli.connection import read_settings
 from ownkey.cli.meter import Meter
@@ -77,6 +77,7 @@ def _restore(settings: Settings, file: Path, yes: bool) -> tuple[BackupFacts, Re
         stream.seek(0)
         facts, parts = open_sealed(keyset, stream)
         check_known(facts.schema)
+        require_keys(keyset, facts)
         confirm(yes, _question(facts))
         with Meter("Opening the backup", facts.database_bytes) as meter:
             restoring.unpack(facts, parts, meter.tell)
@@ -85,10 +86,21 @@ def _restore(settings: Settings, file: Path, yes: bool) -> tuple[BackupFacts, Re
         with UpgradeShown() as told:
             restored = restoring.settle(
                 facts, AuditKeyFile(restoring.folder / AUDIT_KEY).open(keyset), clock.new_id("boot"), clock.now_ms,
-                Actor("operator", getpass.getuser()), told,
+                Actor("operator", _who()), told,
             )
+        # A key of the right name may be another one: the server would refuse it.
+        keyset.require_same({kek_id: known for kek_id, known in restored.keys.items() if known})
         restoring.place()
     return facts, restored
+
+
+def _who() -> str:
+    """Whoever typed the command, as the audit log names them. In a container the user may have no name."""
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _question(facts: BackupFacts) -> str:

@@ -15,6 +15,7 @@ from ownkey.cli.run_file import read_run_file
 from ownkey.domain.errors import StoreError
 from ownkey.settings.folder import DATABASE_NAME, MASTER_KEY_NAME
 from ownkey.settings.product import Settings
+from ownkey.settings.tables import SettingsError
 from ownkey.store.connection import InUse
 from ownkey.vault.envelope import Reason, Undecryptable
 from ownkey.vault.keyset import KeysetError, wrong_master_key
@@ -22,16 +23,18 @@ from ownkey.vault.keyset import KeysetError, wrong_master_key
 # Where nothing usable was found at all: the one answer is the lost key, if there is anything that it sealed.
 _NO_KEY: Final = frozenset({"none", "unreadable", "malformed", "not_base64", "short", "long", "weak", "example"})
 
-START_ERRORS: Final = (KeysetError, StoreError, ValueError, OSError)
+START_ERRORS: Final = (KeysetError, SettingsError, StoreError, ValueError, OSError)
 """What putting the process together may raise; each of them has its words in `start_problem`."""
 
 
 def start_problem(error: Exception, settings: Settings) -> CliError:
-    """The obstacle as people read it. Its code is "master_key", "database", "stopping" or "start"."""
+    """The obstacle as people read it. Its code is "config", "master_key", "database", "stopping" or "start"."""
     if isinstance(error, Undecryptable):
         return _undecryptable(error, settings)
     if isinstance(error, KeysetError):
         return key_problem(error, settings)
+    if isinstance(error, SettingsError):
+        return CliError(str(error), f"Correct {settings.config_path.name}.", code="config")
     if isinstance(error, InUse):
         return _in_use(error, settings)
     if isinstance(error, StoreError):

@@ -128,7 +128,7 @@ async def _outbox(visit: ConsoleVisit) -> Check:
     counts = await visit.desk.overview.outbox()
     failed = sum(states.get("failed", 0) for states in counts.values())
     waiting = sum(states.get("waiting", 0) for states in counts.values())
-    told = say("Of the last 7 days {waiting} wait and {failed} have failed.", waiting=figures.count(waiting),
+    told = say("Last 7 days: {waiting} waiting, {failed} failed.", waiting=figures.count(waiting),
                failed=figures.count(failed))
     return Check(say("Outbox"), "warning" if failed else "ok", told, url)
 
@@ -140,7 +140,7 @@ async def _billing(visit: ConsoleVisit) -> Check:
     counts = await visit.desk.payment_events.counts()
     failed, quarantined = counts.get("failed", 0), counts.get("quarantined", 0)
     if failed or quarantined:
-        told = say("{failed} of Stripe's events failed, {quarantined} are quarantined.", failed=figures.count(failed),
+        told = say("Stripe's events: {failed} failed, {quarantined} quarantined.", failed=figures.count(failed),
                    quarantined=figures.count(quarantined))
         return Check(say("Billing"), "danger" if quarantined else "warning", told, url)
     return Check(say("Billing"), "ok", say("Every event of Stripe's has been worked on."), url)

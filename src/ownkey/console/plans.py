@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ownkey.console.visit import ConsoleRoute, ConsoleVisit
+from ownkey.control.billing import money_text
 from ownkey.domain.overview import PlanUse
 from ownkey.domain.product import Plan
 from ownkey.pages import figures
@@ -33,7 +34,7 @@ async def show(visit: ConsoleVisit) -> Answer:
     ]
     rules = product.billing
     price = {
-        "card": figures.cents(rules.addon_cents, rules.currency), "credits": figures.credits(rules.addon_credits),
+        "card": money_text(rules.addon_cents, rules.currency), "credits": figures.credits(rules.addon_credits),
     }.get(rules.rail or "", "")
     return visit.page("console/plans.html", "Plans", lines=lines, rules=rules, addon_price=price,
                       origins={line.name: line.origin for line in visit.house.machine.configuration})

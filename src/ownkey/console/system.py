@@ -83,14 +83,18 @@ def came_of(visit: ConsoleVisit, view: WorkView) -> Sequence[str]:
         )
         return [told, *(_finding(one) for one in result.get("shown", ()))]
     if view.work.kind is WorkKind.REWRAP and "rewrapped" in result:
-        told = visit.say("{moved} data keys are under {key} now, {left} are left.", key=str(result["to"]),
-                         moved=figures.count(int(result["rewrapped"])), left=figures.count(int(result["left"])))
+        told = visit.say.plural(
+            "{count} data key moved to {key}; left: {left}.", "{count} data keys moved to {key}; left: {left}.",
+            int(result["rewrapped"]), key=str(result["to"]), left=figures.count(int(result["left"])),
+        )
         bad = int(result.get("undecryptable", 0))
         return [told] if not bad else [told, visit.say.plural(
             "{count} does not open under any key here and stays as it is: {names}.",
             "{count} do not open under any key here and stay as they are: {names}.", bad,
             names=", ".join(map(str, result.get("named", ()))),
         )]
+    if isinstance(result.get("name"), str) and isinstance(result.get("bytes"), int):
+        return [f"{result['name']}, {bytes_text(result['bytes'])}"]
     plain = [
         f"{name.replace('_', ' ')}: {value}" for name, value in result.items() if not isinstance(value, list | dict)
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ownkey.control.ports import Actor, BackupFiles, Clock
 from ownkey.control.problems import not_found
 from ownkey.control.work import Made, Teller, WorkControl, WorkFailed, WorkView
-from ownkey.domain.backups import BackupFile, BackupRules, BackupTrouble, is_due, is_late, outdated
+from ownkey.domain.backups import BackupFile, BackupRules, BackupTrouble, is_due, is_late, newest_of, outdated
 from ownkey.domain.work import OPEN, Work, WorkKind, WorkState
 
 CLOCK = Actor("job", "backup")
@@ -42,7 +42,8 @@ class BackupControl:
         files, tries = await self._files.list(), await self._tries()
         running = next((view for view in tries if view.work.state in OPEN), None)
         failed = tries[0] if tries and tries[0].work.state is WorkState.FAILED else None
-        late = is_late(_newest(files), self.rules, self._clock.now_ms(), self._began_ms)
+        now = self._clock.now_ms()
+        late = is_late(newest_of(files, now), self.rules, now, self._began_ms)
         return BackupsView(files, running, failed, late, self.rules)
 
     async def start(self, actor: Actor) -> WorkView:
@@ -55,7 +56,8 @@ class BackupControl:
             return False
         tries = await self._tries()
         last_try_ms = tries[0].work.created_at_ms if tries else None
-        if not is_due(_newest(await self._files.list()), last_try_ms, self.rules, self._clock.now_ms()):
+        files, now = await self._files.list(), self._clock.now_ms()
+        if not is_due(newest_of(files, now), last_try_ms, self.rules, now):
             return False
         await self.start(CLOCK)
         return True
@@ -71,10 +73,6 @@ class BackupControl:
         return [
             view for view in await self._work.list(None, _LOOKED_THROUGH) if view.work.kind is WorkKind.BACKUP
         ]
-
-
-def _newest(files: Sequence[BackupFile]) -> BackupFile | None:
-    return next(iter(files), None)
 
 
 class _Heard:
@@ -119,7 +117,7 @@ class BackupWorker:
             made = making.result()
         except BackupTrouble as error:
             raise WorkFailed(f"{error.sentence} {error.fix}") from error
-        dropped = outdated(await self._files.list(), self._rules)
+        dropped = outdated(await self._files.list(), self._rules, made.facts.made_at_ms)
         for name in dropped:
             await self._files.drop(name)
         _, _, total = heard.last

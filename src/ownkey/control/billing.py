@@ -36,8 +36,8 @@ from ownkey.domain.workspace import EntitlementState, WorkspaceState
 OWN_PATH = "/portal/plans"
 
 
-class _Store(ports.Orders, ports.Addons, ports.Credits, Protocol):
-    async def load_workspace(self, workspace_id: str) -> WorkspaceState | None: ...
+class _Store(ports.Orders, ports.Addons, ports.Bought, Protocol):
+    pass
 
 
 class BillingState(StrEnum):
@@ -116,10 +116,8 @@ class BillingControl:
     async def show(self, workspace: WorkspaceState) -> BillingView:
         """Out of our own books: Stripe is not asked, so that the page works while it is down."""
         now = self._clock.now_ms()
-        current = standing(await self._store.load_workspace(workspace.id) or workspace, now)
-        addon = await self._store.load_addon(workspace.id)
-        wallet = await self._store.load_wallet(workspace.id)
-        orders = await self._store.load_orders(workspace.id)
+        books = await self._store.load_billing(workspace.id)
+        current, addon, orders = standing(books.workspace or workspace, now), books.addon, books.orders
         pages = tuple(order for order in orders if order.state is OrderState.OPEN and order.url)
         waiting = next((o for o in orders if o.purpose == "addon" and o.state is OrderState.OPEN), None)
         state = self._state(current, waiting)
@@ -131,7 +129,7 @@ class BillingControl:
             currency=self._rules.currency,
             price_credits=self._rules.addon_credits if self._rules.rail == "credits" else None,
             minimum_balance_credits=0 if plan is None else plan.minimum_balance_credits,
-            balance_credits=wallet.balance_credits,
+            balance_credits=books.balance_credits,
             renews_at_ms=current.paid_until_ms if state is BillingState.ACTIVE else None,
             works_until_ms=_works_until(state, current),
             checkout_url=waiting.url if waiting is not None and state is not BillingState.INCLUDED else None,

@@ -59,8 +59,8 @@ from ownkey.domain.product import Product
 
 class SettingsStore(
     ports.Workspaces, ports.People, ports.Tokens, ports.Credentials, ports.Connects, ports.Features, ports.Caps,
-    ports.Credits, ports.Receipts, ports.Incidents, ports.OutboxRows, ports.Orders, ports.Addons, ports.EventBook,
-    ports.PortalSessions, ports.PortalTickets, MasterKeyBook,
+    ports.Credits, ports.Receipts, ports.Incidents, ports.OutboxRows, ports.Orders, ports.Bought, ports.Addons,
+    ports.EventBook, ports.PortalSessions, ports.PortalTickets, MasterKeyBook,
     PastBook, FactBook, ReadingBook, ReadingRows, Tenants, Overviews, Finds, AuditRows, PriceHistory,
     ports.Operators, ports.Totals, ports.ActivityRows, ports.Choices, ports.Statements, ports.WorkRows, Protocol,
 ):
@@ -175,7 +175,7 @@ def make_desk(
         credits=CreditControl(store, clock, product),
         billing=billing,
         payment_events=payment_events,
-        receipts=ReceiptControl(store, clock),
+        receipts=ReceiptControl(store, clock, product),
         activity=ActivityControl(store, clock),
         totals=totals,
         savings=SavingsControl(store, clock, product),

@@ -135,7 +135,7 @@ class KeyKeeper:
         self._started_ms = clock.now_ms()
         self._told: tuple[Sequence[LoadedKey], str] | None = None
         self._told_ms = 0
-        self._left_ms: int | None = None
+        self._left_s: float | None = None
         self._one_at_a_time = asyncio.Lock()
 
     async def run(self) -> None:
@@ -148,8 +148,9 @@ class KeyKeeper:
             if force or await asyncio.to_thread(self._ring.has_changed):
                 await self._reload()
             now, told = self._clock.now_ms(), (self._ring.keys, self._ring.problem)
-            if self._left_ms is not None and now - self._left_ms >= LEAVING_MS:
-                self._left_ms = None
+            # Not by the wall clock: one that jumps must not take a key from calls that are under way.
+            if self._left_s is not None and self._clock.monotonic() - self._left_s >= LEAVING_MS / 1_000:
+                self._left_s = None
                 self._ring.forget_left()
             if force or told != self._told or now - self._told_ms >= BEAT_MS:
                 boot_id, host, pid = self._who
@@ -167,7 +168,7 @@ class KeyKeeper:
     async def _reload(self) -> None:
         in_use = dict(await self._store.load_keks_in_use())
         known = {key.kek_id: key for key in await self._store.load_known_keys()}
-        audit = self._ring.audit_kek_id()
+        audit = await asyncio.to_thread(self._ring.audit_kek_id)
         if audit not in ("", UNREADABLE, *in_use):
             in_use[audit] = known[audit].fingerprint if audit in known else ""
         retired = {key.kek_id for key in known.values() if key.retired_at_ms is not None}
@@ -175,7 +176,7 @@ class KeyKeeper:
         if await asyncio.to_thread(self._ring.reload, in_use, retired):
             gone = {key.kek_id for key in before} - {key.kek_id for key in self._ring.keys}
             if gone:
-                self._left_ms = self._clock.now_ms()
+                self._left_s = self._clock.monotonic()
             _log.info("master keys in force: %s", ", ".join(key.kek_id for key in self._ring.keys))
         elif self._ring.problem and self._ring.problem != problem:
             _log.critical("the changed keyset is refused, the old one stays in force: %s", self._ring.problem)

@@ -101,6 +101,7 @@ class KeyCheck:
             # Calls come first: this has all day.
             await asyncio.sleep(PAUSE_S)
         await self._try_seeds(found)
+        found.data_keys += 1
         if not await asyncio.to_thread(self._trier.opens_audit_key):
             found.bad_data_keys += 1
             found.name(None, AUDIT_KEY)

@@ -34,7 +34,7 @@ class Wrapper(Protocol):
         ...
 
     def rewrap_audit_key(self) -> bool | None:
-        """True: moved; False: it was there; None: it does not open."""
+        """True: moved; False: it was there; None: it does not open. Raises OSError."""
         ...
 
     def audit_kek_id(self) -> str: ...
@@ -77,10 +77,10 @@ class RewrapWorker:
             # A second look from the beginning finds what was being made when the first key changed.
             while await self._pass(to, teller, total, left, bad):
                 left = await self._left(to)
+            audit = await self._rewrap_audit_key()
         except WorkFailed as error:
             await self._note("master_key.rewrap_stopped", to, {"left": await self._left(to), "why": str(error)})
             raise
-        audit = await asyncio.to_thread(self._wrapper.rewrap_audit_key)
         if audit is None:
             bad.add(AUDIT_KEY)
         left = await self._left(to)
@@ -93,6 +93,16 @@ class RewrapWorker:
             key: result[key] for key in ("rewrapped", "left", "undecryptable")
         })
         return Made(max(0, total - left), total, result)
+
+    async def _rewrap_audit_key(self) -> bool | None:
+        """Raises WorkFailed: a full disk is not a key that does not open."""
+        try:
+            return await asyncio.to_thread(self._wrapper.rewrap_audit_key)
+        except OSError as error:
+            raise WorkFailed(
+                f"{AUDIT_KEY} cannot be rewritten beside the database: {error.strerror or type(error).__name__}. It is "
+                "as it was; start the rewrap again when that is mended."
+            ) from error
 
     async def _note(self, action: str, to: str, after: Mapping[str, Any]) -> None:
         await self._rows.save_audit(

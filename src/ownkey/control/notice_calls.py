@@ -7,11 +7,14 @@ then is kept, so that a repeat under the same Message-ID says the same, whatever
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from ownkey.control.ports import Clock, OutboxCalls, Receipts, Workspaces
 from ownkey.control.receipts import ReceiptControl
 from ownkey.domain.notices import CALL, CALL_HEADLINE, Payload
 from ownkey.domain.phrases import retell
 from ownkey.domain.records import Due, ReceiptFilter
+from ownkey.domain.workspace import WorkspaceState
 
 WAIT_MS: Final = 20_000
 _LOOK_BACK_MS: Final = 600_000
@@ -42,10 +45,17 @@ class NoticeCalls:
                 return None
             told = {CALL_HEADLINE: ""}
         else:
-            headline = await self._receipts.headline(workspace, receipt)
-            told = {CALL: str(receipt["id"]), CALL_HEADLINE: retell(headline, self._words)}
+            told = {CALL: str(receipt["id"]), CALL_HEADLINE: await self._headline(workspace, receipt)}
         await self._store.save_outbox_call(due, told)
         return {**payload, **told}
+
+    async def _headline(self, workspace: WorkspaceState, receipt: Mapping[str, Any]) -> str:
+        """In the host's words; "" for a receipt that this version cannot read: no message stays behind for that."""
+        try:
+            headline = await self._receipts.headline(workspace, receipt)
+        except msgspec.ValidationError:
+            return ""
+        return retell(headline, self._words)
 
     async def _find(self, due: Due) -> Mapping[str, Any] | None:
         if due.payload.get(CALL):

@@ -83,7 +83,8 @@ def actor_name(product: Product, actor: Actor, names: Mapping[str, str]) -> str:
     """Who did something, as the workspace's people know them; `names` are its members', by id. "" for no person."""
     match actor.kind:
         case "member":
-            return names.get(actor.id, "") or "a member who has left"
+            # A host need not name its people; that does not make them strangers.
+            return (names[actor.id] or "a member") if actor.id in names else "a member who has left"
         case "service" | "workspace":
             return product.name
         case "operator":

@@ -13,6 +13,7 @@ from ownkey.domain.backups import BackupFile
 from ownkey.domain.billing import (
     Addon,
     Applied,
+    BillingBooks,
     CheckoutFacts,
     DisputeFacts,
     EventHint,
@@ -764,6 +765,12 @@ class Orders(Protocol):
     async def load_payments(self, workspace_id: str, *, limit: int = 50) -> Sequence[Mapping[str, Any]]:
         """Newest first: id, purpose, amount_cents, currency, credits, period_start_ms, at_ms, taken_back_cents."""
         ...
+
+
+class Bought(Protocol):
+    """What a page tells of purchases: read at one moment, so that no payment is seen by half."""
+
+    async def load_billing(self, workspace_id: str) -> BillingBooks: ...
 
 
 class Addons(Protocol):

@@ -13,6 +13,7 @@ from ownkey.control.totals import month_period
 from ownkey.domain.activity import month_days
 from ownkey.domain.caps import Period
 from ownkey.domain.headline import Beside, headline
+from ownkey.domain.product import Payers, Product
 from ownkey.domain.receipt_words import describe
 from ownkey.domain.receipts import Receipt
 from ownkey.domain.refusals import Code
@@ -67,9 +68,11 @@ class Meter:
 
 
 class ReceiptControl:
-    def __init__(self, store: _Store, clock: Clock) -> None:
+    def __init__(self, store: _Store, clock: Clock, product: Product) -> None:
         self._store = store
         self._clock = clock
+        self._with_credits = product.payers is Payers.WITH_CREDITS
+        self._titles = {name: task.title for name, task in product.tasks.items()}
 
     async def one(self, workspace: WorkspaceState, receipt_id: str, scope: Scope = Scope()) -> Mapping[str, Any]:
         receipt = await self._store.load_receipt(workspace.id, receipt_id)
@@ -99,7 +102,8 @@ class ReceiptControl:
         if receipt.get("code") == Code.AI_PAUSED and receipt.get("cap") is not None:
             alerts = await self._store.load_alerts(workspace.id)
             paused_at_ms = find_pause_ms(alerts, receipt["cap"]["period"], receipt["at_ms"])
-        return headline(to_receipt(receipt), Beside(workspace.timezone, paused_at_ms, figures))
+        beside = Beside(workspace.timezone, paused_at_ms, figures, self._with_credits, self._titles)
+        return headline(to_receipt(receipt), beside)
 
     async def spend(
         self, workspace: WorkspaceState, by: str, month: str | None, scope: Scope = Scope()

@@ -124,7 +124,8 @@ class ActivityControl:
         return ActivityPage(shown, str(shown[-1]["id"]) if len(found) > limit else None, newest)
 
     async def new_calls(self, workspace: WorkspaceState, query: ReceiptFilter, newest: str) -> int:
-        """How many calls that match were written since that page; at most `NEW_MOST` + 1. An id that is none: 0."""
+        """How many calls that match were written since that page; at most `NEW_MOST` + 1. `newest` is its `newest`, ""
+        where there was no call yet; an id that is none: 0."""
         return await self._store.count_since(
             workspace.id, replace(query, before=None), newest[:_TEXT_MOST], most=NEW_MOST + 1
         )

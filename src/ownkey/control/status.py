@@ -288,24 +288,24 @@ def _payer(
 
 
 def _attention(product: Product, workspace: WorkspaceState, money: MoneyView, now_ms: int) -> tuple[str, ...]:
-    found = []
-    for provider, credential in workspace.credentials.items():
-        name = provider_name(provider)
-        if trouble := key_trouble(credential):
-            found.append(trouble)
-        elif credential.expires_at_ms is not None and credential.expires_at_ms - now_ms <= EXPIRY_NOTICE_MS:
-            when = clock_text(credential.expires_at_ms)
-            found.append(
-                Phrase("The saved {name} key expires on {when}: save a new one before.", name=name, when=when)
-                if credential.expires_at_ms > now_ms
-                else Phrase("The saved {name} key expired on {when}: save a new one.", name=name, when=when)
-            )
+    found = [told for key in workspace.credentials.values() if (told := key_attention(key, now_ms))]
     if workspace.entitlement is EntitlementState.GRACE:
         found.append(Phrase("The OpenRouter add-on is past due; it works until the days of grace are over."))
     minimum = minimum_balance(product, workspace)
     if product.payers is Payers.WITH_CREDITS and money.balance_credits < minimum:
         found.append(Phrase("The credit balance is below {minimum}.", minimum=minimum))
     return tuple(found)
+
+
+def key_attention(credential: Credential, now_ms: int) -> str:
+    """Why a key cannot be used now, or soon can no longer, in a sentence; "" where it needs nothing."""
+    expires_at_ms = credential.expires_at_ms
+    if (trouble := key_trouble(credential)) or expires_at_ms is None or expires_at_ms - now_ms > EXPIRY_NOTICE_MS:
+        return trouble
+    name, when = provider_name(credential.provider), clock_text(expires_at_ms)
+    if expires_at_ms > now_ms:
+        return Phrase("The saved {name} key expires on {when}: save a new one before.", name=name, when=when)
+    return Phrase("The saved {name} key expired on {when}: save a new one.", name=name, when=when)
 
 
 def key_trouble(credential: Credential) -> str:

@@ -26,7 +26,8 @@ class BackupTrouble(Exception):
 @dataclass(frozen=True, slots=True)
 class BackupFacts:
     """The plain part of a backup, which its seal vouches for: whose it is, of when, and which master key opens it.
-    `database_bytes` is the size of the database inside."""
+    `database_bytes` is the size of the database inside; `needs` the master keys that data keys inside hang on, which
+    are others as well where it was made before or during a rewrap."""
 
     instance_id: str
     made_at_ms: int
@@ -34,6 +35,12 @@ class BackupFacts:
     schema: str
     kek_id: str
     database_bytes: int
+    needs: Sequence[str] = ()
+
+    @property
+    def master_keys(self) -> Sequence[str]:
+        """Everything that is needed to serve it again; the one that opens it comes first."""
+        return (self.kek_id, *(kek_id for kek_id in self.needs if kek_id != self.kek_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +73,18 @@ def backup_name(made_at_ms: int, *, before_schema: str = "") -> str:
     return f"ownkey_{moment:%Y%m%d_%H%M%S}_{made_at_ms % 1_000:03d}{mark}{_ENDING}"
 
 
-def outdated(files: Sequence[BackupFile], rules: BackupRules) -> Sequence[str]:
-    """Names of those that are not kept any more. The newest one before an upgrade stays: it is the way back."""
-    newest = sorted(files, key=lambda file: file.facts.made_at_ms, reverse=True)
+def newest_of(files: Sequence[BackupFile], now_ms: int) -> BackupFile | None:
+    """The newest one that can be believed: a clock that was wrong may have made some in the future."""
+    believed = [file for file in files if file.facts.made_at_ms <= now_ms + TRY_AGAIN_MS]
+    return max(believed, key=lambda file: file.facts.made_at_ms, default=None)
+
+
+def outdated(files: Sequence[BackupFile], rules: BackupRules, made_at_ms: int) -> Sequence[str]:
+    """Names of those that are not kept any more, once one has been made at that moment: it is kept whatever the others
+    say, and what claims to be newer goes first. The newest one before an upgrade stays: it is the way back."""
+    newest = sorted(
+        files, key=lambda file: (file.facts.made_at_ms <= made_at_ms, file.facts.made_at_ms), reverse=True
+    )
     usual = [file for file in newest if not file.is_before_upgrade]
     upgrades = [file for file in newest if file.is_before_upgrade]
     return [file.name for file in (*usual[rules.keep:], *upgrades[1:])]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Literal, assert_never
 
-from ownkey.domain.workspace import EntitlementState
+from ownkey.domain.workspace import EntitlementState, WorkspaceState
 
 DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -375,7 +375,8 @@ Purpose = Literal["addon", "topup"]
 
 
 class OrderState(StrEnum):
-    """`NEW`: written, not yet at Stripe. `OPEN`: a checkout page exists. `PAID` never changes again."""
+    """`NEW`: written, not yet at Stripe. `OPEN`: a checkout page exists. `PAID`: what was bought is there, be it the
+    credits or the subscription; it never changes again."""
 
     NEW = "new"
     OPEN = "open"
@@ -403,6 +404,16 @@ class Order:
     url: str = ""
     subscription: str = ""
     payment_intent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BillingBooks:
+    """What is bought and what it entitles to, all of one moment. `orders` newest first; `workspace` None if deleted."""
+
+    workspace: WorkspaceState | None
+    addon: Addon | None
+    balance_credits: int
+    orders: tuple[Order, ...]
 
 
 @dataclass(frozen=True, slots=True)

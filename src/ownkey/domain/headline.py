@@ -4,7 +4,7 @@ It only says what the receipt proves. `receipt_words.describe` tells the same at
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -33,11 +33,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 @dataclass(frozen=True, slots=True)
 class Beside:
     """What a headline is told that no receipt holds: the workspace's zone, and when the pause began that refused the
-    call (None: not known). `figures` False is for those who see no amounts, hints and caps."""
+    call (None: not known). `figures` False is for those who see no amounts, hints and caps. `with_credits`: the product
+    has credits, so that it means something that none was used. `titles`: its tasks as people know them, by id."""
 
     timezone: str = "UTC"
     paused_at_ms: int | None = None
     figures: bool = True
+    with_credits: bool = True
+    titles: Mapping[str, str] = field(default_factory=dict)
 
 
 def headline(receipt: Receipt, beside: Beside = Beside()) -> str:
@@ -86,7 +89,7 @@ def _tell_answered(receipt: Receipt, beside: Beside) -> str:
     else:
         what = paid if paid.startswith("answered") else Phrase("answered and {paid}", paid=paid)
         lead = Phrase("{failures}, so your {name} key {what}.", failures=_listed(failed), name=name, what=what)
-    return together(lead, others, Phrase("Credits were not used."))
+    return together(lead, others, Phrase("Credits were not used.") if beside.with_credits else "")
 
 
 def _tell_credits(receipt: Receipt, beside: Beside) -> str:
@@ -352,7 +355,7 @@ def _why_refused(receipt: Receipt, beside: Beside) -> str:
         case Code.FEATURE_DISABLED:
             if not receipt.task:
                 return Phrase("the task is switched off")
-            return Phrase("the task {task} is switched off", task=receipt.task)
+            return Phrase('the task "{task}" is switched off', task=beside.titles.get(receipt.task, receipt.task))
         case Code.OPENROUTER_KEY_REQUIRED:
             return _NO_KEY.get(key, Phrase("an OpenRouter key is required and there is no usable one"))
         case Code.ALWAYS_USE_KEY_UNAVAILABLE:

@@ -15,7 +15,6 @@ from ownkey.domain.days import tell_date, tell_month_of
 from ownkey.domain.money import format_usd
 from ownkey.domain.phrases import Phrase, retell, together
 from ownkey.domain.receipts import provider_name
-from ownkey.domain.workspace import Role
 
 Payload = Mapping[str, Any]
 
@@ -66,8 +65,6 @@ class Topic(StrEnum):
 
 
 MUTEABLE = frozenset({Topic.SPEND, Topic.KEYS})
-TOLD = frozenset({Role.OWNER, Role.ADMIN})
-"""Whose mailbox notices go to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -658,7 +655,7 @@ def _told_of_work(p: Payload) -> Told:
             Phrase("your {what} has failed", what=what),
             Phrase("Your {what} has failed. Nothing was changed.", what=what), Phrase("Start it again there.")
         )
-    rows = "" if p["what"] == "replay" else Phrase("It has {rows} rows.", rows=f"{int(p['rows']):,}")
+    rows = "" if p["what"] == "replay" else _tell_rows(int(p["rows"]))
     until = moment(p.get("until"))
     kept = Phrase("The result is kept for 30 days.")
     if until:
@@ -666,6 +663,10 @@ def _told_of_work(p: Payload) -> Told:
     return Told(
         Phrase("your {what} is ready", what=what), together(Phrase("Your {what} is ready.", what=what), rows), kept
     )
+
+
+def _tell_rows(rows: int) -> Phrase:
+    return Phrase("It has 1 row.") if rows == 1 else Phrase("It has {rows} rows.", rows=f"{rows:,}")
 
 
 def _amount(p: Payload) -> str:
@@ -694,8 +695,22 @@ def _facts(p: Payload) -> tuple[tuple[str, str], ...]:
     if p.get("label"):
         found.append((Phrase("Key"), clean(p["label"])))
     if p.get("by"):
-        found.append((Phrase("Changed by"), clean(p["by"])))
+        found.append((Phrase("Changed by"), _tell_actor(str(p["by"]))))
     return tuple(found)
+
+
+def _tell_actor(by: str) -> str:
+    """"member:u_1" as a person reads it; whose token or which machine it was is told by the audit log."""
+    kind, _, who = by.partition(":")
+    match kind:
+        case "member":
+            return Phrase("a member ({who})", who=clean(who))
+        case "operator":
+            return Phrase("an operator")
+        case "service" | "workspace":
+            return Phrase("the product")
+        case _:
+            return clean(by)
 
 
 def _month(key: str) -> str:

@@ -51,11 +51,6 @@ _BASIS: Final = {
 }
 
 
-def explain_row(row: str) -> str:
-    """Why a row of the payer decision applies, as the end of a sentence."""
-    return _ROW_WHY[row]
-
-
 def explain_route(
     row: str, route: Route, model: str, skips: Iterable[Skip], attempts: Sequence[AttemptRecord] = (),
     notes: Iterable[str] = (),
@@ -94,7 +89,7 @@ def describe(receipt: Receipt) -> str:
     if receipt.code is not None:
         told = Phrase(
             "{name} began to answer with {model}, {payer}{why}, and the answer broke off ({code}): {message}",
-            name=name, model=answered.model, payer=payer, why=why, code=receipt.code, message=receipt.message,
+            name=name, model=answered.model, payer=payer, why=why, code=receipt.code, message=_message(receipt),
         )
         return together(told, tried, money)
     if receipt.hung_up and receipt.finish_reason is None:
@@ -130,15 +125,15 @@ def _describe_refusal(receipt: Receipt) -> str:
 
 def _lead_refusal(receipt: Receipt) -> str:
     if receipt.status == 499:
-        return _HUNG_UP if receipt.message == _HUNG_UP else receipt.message
+        return _HUNG_UP if receipt.message == _HUNG_UP else _message(receipt)
     if receipt.attempts:
-        return Phrase("No answer ({code}): {message}", code=receipt.code, message=receipt.message)
+        return Phrase("No answer ({code}): {message}", code=receipt.code, message=_message(receipt))
     if receipt.row:
         return Phrase(
             "Refused with {code} ({row}: {reason}): {message}", code=receipt.code, row=receipt.row,
-            reason=_ROW_WHY[receipt.row], message=receipt.message,
+            reason=_ROW_WHY[receipt.row], message=_message(receipt),
         )
-    return Phrase("Refused with {code}: {message}", code=receipt.code, message=receipt.message)
+    return Phrase("Refused with {code}: {message}", code=receipt.code, message=_message(receipt))
 
 
 def _describe_key_test(receipt: Receipt) -> str:
@@ -250,6 +245,12 @@ def _failed(failure: str, key: str) -> str:
             return Phrase("does not serve the model to {key}", key=key)
         case _:
             return _FAILED.get(failure, Phrase("failed"))
+
+
+def _message(receipt: Receipt) -> str:
+    """What the caller was told, as a sentence: a provider's own words may end without a full stop."""
+    text = receipt.message
+    return text if not text or text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def _tried(receipt: Receipt, why: str) -> str:

@@ -314,7 +314,7 @@ _STYLES = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse;width:100%}"
     "th,td{text-align:left;padding:.4rem .8rem .4rem 0;border-bottom:1px solid #8886;vertical-align:top}"
-    "pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0}"
+    "pre{white-space:pre-wrap;margin:0}pre,code,h1{overflow-wrap:anywhere}"
     "iframe{width:100%;height:32rem;border:1px solid #8886;border-radius:8px}"
 )
 

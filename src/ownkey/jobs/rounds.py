@@ -23,6 +23,7 @@ TELL_SIGN_INS_S = 5.0
 UNKNOWN_EVERY_MS = 60_000
 FORGET_PORTAL_S = 3_600.0
 VERIFY_S = 300.0
+VERIFY_FIRST_S = 30.0
 VERIFY_WHOLE_S = 86_400.0
 BILLING_S = 60.0
 PAYMENTS_S = 300.0
@@ -333,11 +334,12 @@ def price_sync_job(
 
 
 def verify_job(
-    checks: Checks, now_ms: NowMs, *, interval_s: float = VERIFY_S, whole_s: float = VERIFY_WHOLE_S
+    checks: Checks, now_ms: NowMs, *, interval_s: float = VERIFY_S, whole_s: float = VERIFY_WHOLE_S,
+    first_s: float = VERIFY_FIRST_S,
 ) -> Job:
     """Drift is an alarm and nothing else: nothing repairs books silently. Everything is read in the first round, once a
     day, and in every round from the one that found something to the one that finds nothing; in between, what calls
-    and payments touched."""
+    and payments touched. The first round comes soon, so that a process that is started again and again checks too."""
     clean_ms: list[int] = []
 
     async def run() -> None:
@@ -356,7 +358,7 @@ def verify_job(
         if len(findings) > _SHOWN:
             _log.critical("the books do not balance: %d findings more", len(findings) - _SHOWN)
 
-    return Job("verify", interval_s, run)
+    return Job("verify", interval_s, run, first_s=min(first_s, interval_s))
 
 
 def keyset_job(keeper: KeyKeeper, *, interval_s: float = KEYSET_S) -> Job:

@@ -19,12 +19,19 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`run` is one round. `at_once`: the first round is at start, not an interval later."""
+    """`run` is one round. `at_once`: the first round is at start, not an interval later; `first_s`: so many seconds
+    after it, for what may not wait for a whole interval and should not compete with the start."""
 
     name: str
     interval_s: float
     run: Callable[[], Awaitable[None]]
     at_once: bool = False
+    first_s: float | None = None
+
+    @property
+    def wait_s(self) -> float:
+        """How long after the start the first round is due."""
+        return 0.0 if self.at_once else self.interval_s if self.first_s is None else self.first_s
 
 
 @dataclass(slots=True)
@@ -81,7 +88,7 @@ class Scheduler:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _repeat(self, job: Job) -> None:
-        due = self.monotonic() + (0.0 if job.at_once else job.interval_s)
+        due = self.monotonic() + job.wait_s
         while True:
             wait_s = max(0.0, due - self.monotonic())
             self.states[job.name].next_at_ms = self.now_ms() + int(wait_s * 1_000)

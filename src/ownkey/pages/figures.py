@@ -50,13 +50,6 @@ def credits(amount: int) -> str:
     return Phrase("1 credit") if amount == 1 else Phrase("{count} credits", count=f"{amount:,}")
 
 
-def cents(amount_cents: int, currency: str) -> str:
-    """A price as it is sold: `$5`, `$4.50`, `EUR 5`."""
-    whole, rest = divmod(amount_cents, 100)
-    unit = "$" if currency == "usd" else f"{currency.upper()} "
-    return f"{unit}{whole:,}" + (f".{rest:02d}" if rest else "")
-
-
 def count(number: int | None) -> str:
     return UNKNOWN if number is None else f"{number:,}"
 
@@ -158,6 +151,6 @@ def clip(text: str | None, length: int = 120) -> str:
 
 
 __all__ = [
-    "ago", "cents", "clip", "count", "credits", "day", "duration", "moment", "money", "month", "month_of_year",
+    "ago", "clip", "count", "credits", "day", "duration", "moment", "money", "month", "month_of_year",
     "percent", "reset_moment", "short_moment", "usd", "usd_exact", "when", "zone",
 ]

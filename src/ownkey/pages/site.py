@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import BytecodeCache, Environment, PackageLoader, StrictUndefined
 from jinja2.ext import extract_from_ast
 
+from ownkey.control.billing import money_text
 from ownkey.domain.phrases import Phrase
 from ownkey.domain.receipts import provider_name
 from ownkey.domain.scrub import looks_like_secret, scrub
@@ -107,7 +108,7 @@ class Site:
             "_": self.words, "plural": self.words.plural, "asset": self.url, "has_htmx": self.has_htmx,
             "usd": figures.usd, "usd_exact": figures.usd_exact,
             "money": partial(figures.money, say=self.words), "credits": figures.credits,
-            "cents": figures.cents, "count": figures.count, "percent": figures.percent, "duration": figures.duration,
+            "cents": money_text, "count": figures.count, "percent": figures.percent, "duration": figures.duration,
             "moment": figures.moment, "short_moment": figures.short_moment, "day": figures.day,
             "reset_moment": figures.reset_moment, "month": figures.month,
             "month_of_year": figures.month_of_year, "when": partial(figures.when, say=self.words),

@@ -35,6 +35,8 @@ FILTERS: Final = (
 """What an address may be filtered by, beside `group`, `before`, `cursor`."""
 
 _BY_TRACE: Final = "trace"
+_NO_CALL: Final = "none"
+"""The id of no call, for a page whose own cannot be told: nothing is newer than it."""
 KEY_TYPED: Final = invalid(
     "filter", Phrase("This looks like an API key, so nothing was looked for."),
     Phrase("Take it out of the address; calls of one key are found by its entry under Key."),
@@ -124,7 +126,7 @@ async def _find(visit: Visit, ident: str) -> str:
 def _render(
     visit: Visit, asked: Asked, choices: Choices, *, status: int = 200, chart: str = "",
     sums: ActivitySums | None = None, rows: Sequence[Row] = (), traces: Sequence[Any] = (), older: str = "",
-    newest: str = "",
+    newest: str | None = None,
 ) -> Answer:
     deep = bool(visit.request.asks("before") or visit.request.asks("cursor"))
     return visit.show(
@@ -137,7 +139,7 @@ def _render(
         until=asked.query.until_day or asked.given.get("until", ""),
         csv_url=f"{PATH}/calls.csv?{urlencode(asked.given)}", is_large=sums is not None and sums.calls > STREAM_MOST,
         full=visit.sees_figures, one_trace=lambda name: activity_url(visit, **{**asked.given, "trace": name}),
-        new=None if deep or not newest or asked.by_trace else new_calls(asked, newest, 0, 0),
+        new=None if newest is None or deep or asked.by_trace else new_calls(asked, newest, 0, 0),
     )
 
 
@@ -225,8 +227,9 @@ def _histogram(visit: Visit, bars: Sequence[Bar]) -> Markup:
     ]
     whole = sum(column.height for column in columns)
     good = sum(bar.calls.get(Outcome.OK.value, 0) for bar in bars)
-    title = visit.say(
-        "{calls} calls between {first} and {last} ({zone}); {good} of them were answered.", calls=figures.count(whole),
+    title = visit.say.plural(
+        "{count} call between {first} and {last} ({zone}); answered: {good}.",
+        "{count} calls between {first} and {last} ({zone}); answered: {good}.", whole,
         first=bars[0].at, last=bars[-1].at, zone=visit.workspace.timezone, good=figures.count(good),
     )
     axis = "calls an hour, hours of {zone}" if hourly else "calls a day, days of {zone}"
@@ -264,9 +267,10 @@ async def count_new(visit: Visit) -> Answer:
     """A line for the page that polls: "12 new · Show". Rows are never put in by themselves."""
     asked = _asked(visit)
     newest, seen = visit.request.asks("newest"), visit.request.asks("seen")
-    newest = newest if is_clean(newest) else ""
     count = 0
-    if asked.problem is None and newest:
+    if not is_clean(newest):
+        newest = _NO_CALL
+    elif asked.problem is None:
         count = await visit.desk.activity.new_calls(visit.workspace, asked.query, newest)
     before = int(seen) if seen.isascii() and seen.isdigit() and len(seen) < 9 else 0
     return html(visit.house.site.render("portal/activity_new.html", new=new_calls(asked, newest, count, before)))

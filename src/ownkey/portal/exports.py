@@ -100,9 +100,18 @@ async def one(visit: Visit) -> Answer:
     if view.work.kind is WorkKind.REPLAY:
         return visit.go(f"/portal/explain/replay/{view.work.id}")
     return visit.show(
-        "export.html", title=visit.say(view.name), line=_line(visit, view), path=PATH,
+        "export.html", title=visit.say(view.name), line=_line(visit, view), path=PATH, may_again=may_again(visit, view),
         refresh_s=COME_AGAIN_S if view.work.state in OPEN else None,
     )
+
+
+async def again(visit: Visit) -> Answer:
+    check_person(visit)
+    view = await find(visit, visit.request.params["work"])
+    try:
+        return visit.go(f"{PATH}/{await start_again(visit, view)}")
+    except Problem as refused:
+        return await _list(visit, {}, status=PROBLEM_STATUSES[refused.code], problem=refused)
 
 
 async def cancel(visit: Visit) -> Answer:
@@ -141,6 +150,21 @@ def may_cancel(visit: Visit, view: WorkView) -> bool:
     return view.can_cancel and visit.session.kind == "member" and (
         visit.session_manages or view.work.member_id == visit.session.member_id
     )
+
+
+def may_again(visit: Visit, view: WorkView) -> bool:
+    """Whether the same can be wished for once more: it came to nothing, or what it made is not kept any more."""
+    work = view.work
+    lost = work.state is WorkState.DONE and work.kind is not WorkKind.REPLAY and not view.can_fetch
+    return (lost or work.state in (WorkState.FAILED, WorkState.CANCELLED)) and visit.session.kind == "member"
+
+
+async def start_again(visit: Visit, view: WorkView) -> str:
+    """The same wish as new work of whoever asks now, or the work of it that is open already; its id. Raises Problem."""
+    begun = await visit.desk.work.start(
+        visit.workspace, view.work.kind, view.work.wish, visit.actor, visit.session.member_id
+    )
+    return begun.work.id
 
 
 async def find(visit: Visit, work_id: str) -> WorkView:
@@ -237,5 +261,6 @@ ROUTES = (
     PortalRoute("POST", PATH, Page.EXPORTS, Sight.READ, start),
     PortalRoute("GET", f"{PATH}/{{work}}", Page.EXPORTS, Sight.READ, one),
     PortalRoute("GET", f"{PATH}/{{work}}/file", Page.EXPORTS, Sight.READ, fetch),
+    PortalRoute("POST", f"{PATH}/{{work}}/again", Page.EXPORTS, Sight.READ, again),
     PortalRoute("POST", f"{PATH}/{{work}}/cancel", Page.EXPORTS, Sight.READ, cancel),
 )

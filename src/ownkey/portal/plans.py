@@ -88,7 +88,8 @@ def _waiting(visit: Visit, view: BillingView, returned: bool) -> Waiting:
     since = visit.request.asks("since")
     known = since.isascii() and since.isdigit() and len(since) <= 15
     waited = visit.now_ms - int(since) if known else GIVE_UP_MS
-    unsure = returned and bool(view.waiting) and waited < GIVE_UP_MS
+    open_ones = view.state is BillingState.FINISHING or bool(view.waiting)
+    unsure = returned and open_ones and waited < GIVE_UP_MS
     return Waiting(unsure, waited >= LEAVE_AFTER_MS, COME_AGAIN_S if unsure else None)
 
 
@@ -216,6 +217,10 @@ async def top_up(visit: Visit) -> Answer:
 def _after(visit: Visit, step: PayStep, purpose: str) -> Answer:
     if step.url is not None:
         return visit.go(f"/portal/plans/pay?for={purpose}")
+    done = step.view.state is BillingState.ACTIVE if purpose == "addon" else _open(step.view, purpose) is None
+    if not done:
+        # Paid there, and nothing here before Stripe says that the money or the subscription is there.
+        return visit.go(f"/portal/plans?returned=paid&since={visit.now_ms}")
     return visit.go(f"/portal/plans?done={'subscribed' if purpose == 'addon' else 'paid'}")
 
 

@@ -18,7 +18,7 @@ from ownkey.domain.workspace import CredentialStatus
 from ownkey.pages import figures
 from ownkey.pages.http import Answer
 from ownkey.pages.statuses import PROBLEM_STATUSES
-from ownkey.portal.exports import COME_AGAIN_S, check_person, find, may_cancel, started_by
+from ownkey.portal.exports import COME_AGAIN_S, check_person, find, may_again, may_cancel, start_again, started_by
 from ownkey.portal.visit import PortalRoute, Visit
 
 PATH: Final = "/portal/explain/replay"
@@ -126,9 +126,19 @@ async def one(visit: Visit) -> Answer:
     return visit.show(
         "replayed.html", title=_title(visit, view), view=view, path=PATH, by=started_by(visit, view), states=_STATES,
         refresh_s=COME_AGAIN_S if work.state in OPEN else None, may_cancel=may_cancel(visit, view),
-        compared=_compared(visit, work.result) if done else (), told=_told(visit, work.result) if done else (),
-        settings=_settings(visit, view), cannot_know=work.result.get("cannot_know", ()) if done else (),
+        may_again=may_again(visit, view), compared=_compared(visit, work.result) if done else (),
+        told=_told(visit, work.result) if done else (), settings=_settings(visit, view),
+        cannot_know=work.result.get("cannot_know", ()) if done else (),
     )
+
+
+async def again(visit: Visit) -> Answer:
+    check_person(visit)
+    view = await _find(visit)
+    try:
+        return visit.go(f"{PATH}/{await start_again(visit, view)}")
+    except Problem as problem:
+        return await _form(visit, _as_now(visit), status=PROBLEM_STATUSES[problem.code], problem=problem)
 
 
 async def cancel(visit: Visit) -> Answer:
@@ -241,5 +251,6 @@ ROUTES = (
     PortalRoute("GET", PATH, Page.EXPLAIN, Sight.READ, show),
     PortalRoute("POST", PATH, Page.EXPLAIN, Sight.READ, start),
     PortalRoute("GET", f"{PATH}/{{work}}", Page.EXPLAIN, Sight.READ, one),
+    PortalRoute("POST", f"{PATH}/{{work}}/again", Page.EXPLAIN, Sight.READ, again),
     PortalRoute("POST", f"{PATH}/{{work}}/cancel", Page.EXPLAIN, Sight.READ, cancel),
 )

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ownkey.control.desk import Desk
 from ownkey.control.ports import Clock, Safe
 from ownkey.control.problems import Problem
-from ownkey.control.status import Status, key_trouble
+from ownkey.control.status import Status, key_attention
 from ownkey.domain.phrases import Phrase
 from ownkey.domain.portal import Page, PortalRules, PortalSession, Sight, fix_place, near_place, place_of
 from ownkey.domain.product import Payers, Product
@@ -252,14 +252,17 @@ def pill_of(visit: Visit) -> Pill:
     if status.refusal is not None:
         url = flow_url(visit, status.refusal.flow)
     elif status.attention:
-        url = flow_url(visit, _needing(visit.workspace))
+        url = flow_url(visit, _needing(visit.workspace, visit.now_ms))
     return Pill(status.state, visit.say(status.headline), url)
 
 
-def _needing(workspace: WorkspaceState) -> str:
-    """The flow of what needs attention: a key before the add-on's payment."""
-    unpaid = workspace.entitlement is EntitlementState.GRACE
-    return "addon" if unpaid and not any(map(key_trouble, workspace.credentials.values())) else "credential:openrouter"
+def _needing(workspace: WorkspaceState, now_ms: int) -> str:
+    """The flow of what needs attention, in the order in which the status tells it: a key, the add-on's payment, the
+    credits."""
+    for provider, key in workspace.credentials.items():
+        if key_attention(key, now_ms):
+            return f"credential:{provider}"
+    return "addon" if workspace.entitlement is EntitlementState.GRACE else "credits"
 
 
 def flow_url(visit: Visit, flow: str) -> str:

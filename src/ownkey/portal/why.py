@@ -55,6 +55,7 @@ async def show(visit: Visit) -> Answer:
     silent = [story for story in stories if story.code and not story.off]
     return visit.show(
         "why.html", title=visit.say("Why is AI silent?"), stories=stories, silent=silent,
+        answering=[story for story in stories if not story.code],
         asked=asked if len(stories) == 1 else "", shared=_shared(visit, found), sentence=_sentence(visit),
         explain=visit.may_see(Page.EXPLAIN),
         busy=next((visit.say(gate.sentence) for one in found for gate in one.gates if gate.busy), ""),

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
@@ -19,6 +20,7 @@ import msgspec
 from ownkey.domain.backups import BackupFacts, BackupFile, BackupTrouble, backup_name
 from ownkey.store.connection import create_file, open_reader
 from ownkey.store.schema import read_revision
+from ownkey.store.workspaces import read_kek_ids
 
 AUDIT_KEY: Final = "audit.key"
 DATABASE: Final = "ownkey.db"
@@ -68,6 +70,7 @@ class BackupFolder:
         self._sealer = sealer
         self._read_facts = read_facts
         self._version = version
+        self._one_at_a_time = threading.Lock()
 
     async def make(self, at_ms: int, told: Told) -> BackupFile:
         """Raises BackupTrouble, and what `told` raises."""
@@ -75,7 +78,10 @@ class BackupFolder:
 
     def make_now(self, at_ms: int, told: Told, *, before_schema: str = "") -> BackupFile:
         """As `make`, on the calling thread. `before_schema`: the one that the database is about to be brought to."""
-        name = backup_name(at_ms, before_schema=before_schema)
+        with self._one_at_a_time:
+            return self._make(backup_name(at_ms, before_schema=before_schema), at_ms, told)
+
+    def _make(self, name: str, at_ms: int, told: Told) -> BackupFile:
         copy, part = self._leftovers
         try:
             self._prepare()
@@ -100,7 +106,8 @@ class BackupFolder:
 
     @property
     def _leftovers(self) -> tuple[Path, Path]:
-        """The copy and the unfinished file: one of each, because one process makes one backup at a time."""
+        """The copy and the unfinished file: one of each, because one process makes one backup at a time. (Work whose
+        lease a clock's jump has ended may be begun again before its first run has heard of it: the second waits.)"""
         return self._folder / f".{self._instance_id}.copy", self._folder / f".{self._instance_id}.part"
 
     def _prepare(self) -> None:
@@ -126,29 +133,31 @@ class BackupFolder:
                 target, pages=STEP_PAGES, sleep=0,
                 progress=lambda _, left, total: told("Copying the database, in pages", total - left, 2 * total),
             )
-            schema = read_revision(source) or ""
+            schema, needs = read_revision(source) or "", tuple(sorted(read_kek_ids(source)))
         finally:
             target.close()
             source.close()
-        return BackupFacts(self._instance_id, at_ms, self._version, schema, self._sealer.kek_id, pages * page)
+        return BackupFacts(
+            self._instance_id, at_ms, self._version, schema, self._sealer.kek_id, pages * page, needs
+        )
 
     def _parts(self, copy: Path, told: Told) -> Iterator[bytes]:
         """What is sealed: a table of contents, then the files one behind the other."""
-        files = {AUDIT_KEY: self._data_dir / AUDIT_KEY, DATABASE: copy}
-        sizes = {name: path.stat().st_size for name, path in files.items()}
-        table = msgspec.json.encode(sizes)
-        yield len(table).to_bytes(4, "big") + table
+        # Read once: a rewrap may put another file of another length in its place at any moment.
+        audit_key = (self._data_dir / AUDIT_KEY).read_bytes()
+        size = copy.stat().st_size
+        table = msgspec.json.encode({AUDIT_KEY: len(audit_key), DATABASE: size})
+        yield len(table).to_bytes(4, "big") + table + audit_key
         with copy.open("rb") as file:
             page = max(1, int.from_bytes(file.read(18)[16:18], "big"))
         # SQLite writes 65,536 as 1, for want of a bit.
         page = 65_536 if page == 1 else page
-        pages, done = sizes[DATABASE] // page, 0
-        for path in files.values():
-            with path.open("rb") as file:
-                while data := file.read(_READ):
-                    yield data
-                    done += len(data)
-                    told("Encrypting the copy, in pages", pages + min(done // page, pages), 2 * pages)
+        pages, done = size // page, 0
+        with copy.open("rb") as file:
+            while data := file.read(_READ):
+                yield data
+                done += len(data)
+                told("Encrypting the copy, in pages", pages + min(done // page, pages), 2 * pages)
 
     # --- what is there
 
@@ -170,7 +179,7 @@ class BackupFolder:
         return _read(self._path(name))
 
     async def drop(self, name: str) -> None:
-        self.drop_now(name)
+        await asyncio.to_thread(self.drop_now, name)
 
     def drop_now(self, name: str) -> None:
         with contextlib.suppress(OSError):
@@ -192,7 +201,7 @@ def no_room(folder: Path, needed: int | None = None) -> BackupTrouble:
     size = "" if needed is None else f": it takes up to {(needed + ROOM_BYTES) // 2**20 + 1:,} MiB"
     return BackupTrouble(
         "no_room", f"The disk of {folder} has no room for this{size}. Nothing was left half done.",
-        "Make room, or set [backup] dir to a folder on a larger disk.",
+        "Make room, or name a folder on a larger disk: [backup] dir for backups, OWNKEY_DATA_DIR for a restore.",
     )
 
 

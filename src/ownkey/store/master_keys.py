@@ -141,6 +141,11 @@ def _known_of(row: tuple[Any, ...]) -> KnownKey:
     return KnownKey(kek_id, fingerprint, seen, retired, bool(primary))
 
 
+def read_keks_in_use(conn: sqlite3.Connection) -> Mapping[str, str]:
+    """Master keys that some data key hangs on, each with its known fingerprint, "" where nobody has noted one."""
+    return dict(conn.execute(_IN_USE).fetchall())
+
+
 class MasterKeysPart(Core):
     """Satisfies the memory's ports of `control.master_key`, `master_key_work` and `master_key_check`."""
 
@@ -149,7 +154,7 @@ class MasterKeysPart(Core):
         return self.keks_in_use()
 
     def keks_in_use(self) -> Mapping[str, str]:
-        return dict(self._near.execute(_IN_USE).fetchall())
+        return read_keks_in_use(self._near)
 
     def retired_kek_ids(self) -> frozenset[str]:
         return frozenset(row[0] for row in self._near.execute(_RETIRED).fetchall())

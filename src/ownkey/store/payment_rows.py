@@ -20,6 +20,7 @@ from ownkey.domain.billing import (
     adopt,
     card_addon,
     dispute_outcome,
+    is_over_at_stripe,
     order_mismatch,
     refunded_credits,
     subscription_mismatch,
@@ -66,6 +67,11 @@ UPDATE payment_order SET state = 'paid', checkout = coalesce(checkout, ?), subsc
   payment_intent = coalesce(payment_intent, ?), customer = CASE WHEN ? <> '' THEN ? ELSE customer END
 WHERE id = ? AND workspace_id = ? AND state <> 'paid'
 """
+_COMPLETED = """
+UPDATE payment_order SET checkout = coalesce(checkout, ?), subscription = coalesce(subscription, ?),
+  customer = CASE WHEN ? <> '' THEN ? ELSE customer END
+WHERE id = ? AND workspace_id = ? AND state <> 'paid'
+"""
 _CUSTOMER = """
 SELECT customer FROM payment_order WHERE workspace_id = ? AND customer <> '' AND state = 'paid'
 ORDER BY created_at_ms DESC, id DESC LIMIT 1
@@ -78,11 +84,6 @@ _PAYMENT_BY_ID = "SELECT 1 FROM payment WHERE id = ? AND workspace_id = ?"
 _NEW_PAYMENT = """
 INSERT INTO payment(workspace_id, id, order_id, purpose, payment_intent, amount_cents, currency, credits, lot_id,
   period_start_ms, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_GRANT_LOT = """
-SELECT CAST(substr(p.destination, 5) AS INTEGER) FROM posting p
-JOIN ledger_entry e ON e.id = p.entry_id AND e.workspace_id = p.workspace_id
-WHERE e.idem_key = ? AND p.workspace_id = ? AND p.n = 0
 """
 _LOSS = "SELECT state, credits, amount_cents FROM payment_loss WHERE id = ? AND workspace_id = ?"
 _NEW_LOSS = """
@@ -181,10 +182,19 @@ def book_checkout(conn: Connection, facts: CheckoutFacts, failed: bool, at_ms: i
     elif facts.payment_status == "paid":
         if order.purpose == "topup":
             _book_top_up(conn, order, facts, at_ms)
-        _pay_order(conn, order, facts.id, facts.subscription, facts.payment_intent, facts.customer)
+            _pay_order(conn, order, facts.id, "", facts.payment_intent, facts.customer)
+        else:
+            # The subscription may hear of its payment later: until it is adopted, this order is asked about again.
+            _note_subscription(conn, order, facts)
     elif failed:
         end_order(conn, workspace_id, order.id, OrderState.FAILED)
     return workspace_id
+
+
+def _note_subscription(conn: Connection, order: Order, facts: CheckoutFacts) -> None:
+    conn.execute(_COMPLETED, (
+        facts.id, facts.subscription or None, facts.customer, facts.customer, order.id, order.workspace_id,
+    ))
 
 
 def _pay_order(
@@ -222,7 +232,10 @@ def book_subscription(conn: Connection, facts: SubscriptionFacts, grace_ms: int,
     if order is None:
         raise Mismatch(f"subscription {facts.id} names an order that does not exist here")
     if not was_ever_paid(facts):
-        # A first payment that is refused leaves such a subscription behind; it grants nothing and says nothing.
+        # A first payment that is refused leaves such a subscription behind; it grants nothing, and says something
+        # only of the page that ended with it.
+        if order.subscription == facts.id and is_over_at_stripe(facts.status):
+            end_order(conn, order.workspace_id, order.id, OrderState.FAILED)
         return order.workspace_id
     wrong = subscription_mismatch(order, facts)
     if wrong:
@@ -234,10 +247,10 @@ def book_subscription(conn: Connection, facts: SubscriptionFacts, grace_ms: int,
             )
         case Adoption.TAKE:
             put_addon(conn, card_addon(facts, grace_ms), at_ms, STRIPE)
-            _pay_order(conn, order, "", facts.id, "", facts.customer)
-            _drop_wishes(conn, order.workspace_id, facts)
         case Adoption.STALE:
-            _drop_wishes(conn, order.workspace_id, facts)
+            pass
+    _pay_order(conn, order, "", facts.id, "", facts.customer)
+    _drop_wishes(conn, order.workspace_id, facts)
     return order.workspace_id
 
 

@@ -8,6 +8,7 @@ from ownkey.domain.billing import (
     Addon,
     AddonState,
     Applied,
+    BillingBooks,
     CheckoutFacts,
     EventHint,
     Fetched,
@@ -30,7 +31,7 @@ from ownkey.store.addons import (
     renew_addon,
     run_cycle,
 )
-from ownkey.store.connection import Connection
+from ownkey.store.connection import Connection, snapshot
 from ownkey.store.core import Core
 from ownkey.store.notices import announce, utc_text
 from ownkey.store.payment_rows import (
@@ -47,7 +48,8 @@ from ownkey.store.payment_rows import (
     open_order,
     read_order,
 )
-from ownkey.store.wallets import free_credits
+from ownkey.store.wallets import free_credits, load_wallet
+from ownkey.store.workspaces import read_workspace
 
 _ORDERS = ORDER_COLUMNS + "WHERE workspace_id = ? ORDER BY created_at_ms DESC, id DESC LIMIT ?"
 _WAITING_ORDERS = ORDER_COLUMNS + "WHERE state IN ('new', 'open') ORDER BY created_at_ms, id LIMIT ?"
@@ -94,11 +96,13 @@ FROM payment p WHERE p.workspace_id = ? ORDER BY p.at_ms DESC, p.id DESC LIMIT ?
 """
 _LIVING = "SELECT 1 FROM workspace WHERE id = ? AND status <> 'deleted'"
 
+_ORDERS_SHOWN = 20
+
 Wish = tuple[str, str, str]
 
 
 class PaymentsPart(Core):
-    """Satisfies `control.ports.Orders`, `Addons` and `EventBook`."""
+    """Satisfies `control.ports.Orders`, `Bought`, `Addons` and `EventBook`."""
 
     async def open_order(self, wish: Order, actor: Actor) -> Order:
         """The order that is open for the same thing, else this one, written before Stripe hears of it."""
@@ -118,8 +122,18 @@ class PaymentsPart(Core):
     async def end_order(self, order: Order, state: OrderState) -> None:
         await self._write(lambda conn: end_order(conn, order.workspace_id, order.id, state), order.workspace_id)
 
-    async def load_orders(self, workspace_id: str, *, limit: int = 20) -> Sequence[Order]:
+    async def load_orders(self, workspace_id: str, *, limit: int = _ORDERS_SHOWN) -> Sequence[Order]:
         return [read_order(row) for row in self._near.execute(_ORDERS, (workspace_id, limit)).fetchall()]
+
+    async def load_billing(self, workspace_id: str) -> BillingBooks:
+        """Read past the cache: a payment that was booked a moment ago shows either nowhere or in all of it."""
+        with snapshot(self._near):
+            wallet = load_wallet(self._near, workspace_id)
+            orders = self._near.execute(_ORDERS, (workspace_id, _ORDERS_SHOWN)).fetchall()
+            return BillingBooks(
+                read_workspace(self._near, workspace_id), load_addon(self._near, workspace_id),
+                0 if wallet is None else wallet.balance_credits, tuple(read_order(row) for row in orders),
+            )
 
     async def load_waiting_orders(self, *, limit: int) -> Sequence[Order]:
         rows = await self._read(lambda conn: conn.execute(_WAITING_ORDERS, (limit,)).fetchall())
@@ -244,9 +258,10 @@ class PaymentsPart(Core):
 
     async def apply_facts(self, fetched: Fetched, grace_ms: int, *, at_ms: int) -> Applied:
         """The same effects without an event: a return page or the reconciliation has asked Stripe itself."""
-        applied = await self.writer.submit(lambda conn: _book_all(conn, fetched, grace_ms, at_ms))
-        self._forget(applied.workspace_id or None)
-        return applied
+        return await self.writer.submit(
+            lambda conn: _book_all(conn, fetched, grace_ms, at_ms),
+            then=lambda applied: self._forget(applied.workspace_id or None),
+        )
 
     async def note_event(self, hint: EventHint, applied: Applied, *, source: str, at_ms: int) -> Applied:
         """An event without effect: ignored, or failed and to be tried again."""

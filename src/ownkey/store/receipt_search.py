@@ -318,8 +318,8 @@ def _read_cursor(cursor: str | None) -> int:
 
 
 def count_since(conn: sqlite3.Connection, workspace_id: str, query: ReceiptFilter, receipt_id: str, most: int) -> int:
-    """How many receipts that match were written after that one; at most `most`."""
-    found = conn.execute(_PLACE_OF, (receipt_id, workspace_id)).fetchone()
+    """How many receipts that match were written after that one; at most `most`. "": how many there are."""
+    found = conn.execute(_PLACE_OF, (receipt_id, workspace_id)).fetchone() if receipt_id else (0, 0)
     values = _values(conn, workspace_id, query)
     if found is None or values is None or query.receipt is not None:
         return 0

@@ -16,8 +16,9 @@ from ownkey.domain.portal import EndReason
 from ownkey.domain.records import Actor, Finding
 from ownkey.domain.upgrades import Told
 from ownkey.store.audit import save_audit
-from ownkey.store.backup import AUDIT_KEY, DATABASE, check_room, folder_trouble, sync_folder, unpack
+from ownkey.store.backup import AUDIT_KEY, DATABASE, check_room, folder_trouble, no_room, sync_folder, unpack
 from ownkey.store.connection import Connection, Lock, open_reader, open_writer
+from ownkey.store.master_keys import read_keks_in_use
 from ownkey.store.outbox import release_leases
 from ownkey.store.recovery import recover
 from ownkey.store.schema import check_known, read_revision
@@ -25,7 +26,9 @@ from ownkey.store.sqlite import upgrade
 from ownkey.store.verify import verify
 from ownkey.store.workspaces import read_kek_ids
 
-_STAGING: Final = "restoring"
+STAGING: Final = "restoring"
+"""The folder in the data folder where everything lies until it is put in place. One that is there while nobody
+restores is left of a restore that was killed."""
 _INSTANCE: Final = "SELECT id FROM instance"
 _END_VISITS: Final = """
 UPDATE portal_session SET ended_at_ms = ?, end_reason = ? WHERE ended_at_ms IS NULL
@@ -54,12 +57,14 @@ SELECT count(*) FROM access_token WHERE revoked_at_ms IS NULL AND (expires_at_ms
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What was found and done: ended visits and sign-ins, calls that were in flight, tokens that are valid (again),
-    and what the check of the books found."""
+    what the check of the books found, and the master keys that data keys hang on, each with its known fingerprint or
+    ""."""
 
     ended: Mapping[str, int]
     interrupted_calls: int
     tokens: int
     findings: Sequence[Finding]
+    keys: Mapping[str, str]
 
 
 class Restoring:
@@ -84,7 +89,7 @@ class Restoring:
     @property
     def folder(self) -> Path:
         """Where everything lies until it is moved."""
-        return self._data_dir / _STAGING
+        return self._data_dir / STAGING
 
     def __enter__(self) -> Self:
         return self
@@ -164,13 +169,23 @@ class Restoring:
             )
             conn.execute("COMMIT")
             tokens = conn.execute(_TOKENS, (now_ms,)).fetchone()[0]
-            return Restored(ended, interrupted, tokens, verify(conn, now_ms, audit_key))
-        except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-                raise folder_trouble(self._data_dir, OSError(28, "No space left on device")) from error
-            raise
+            found = Restored(ended, interrupted, tokens, verify(conn, now_ms, audit_key), read_keks_in_use(conn))
+            # Only the database itself is moved: what is still in its log must be in it by then, or be told now.
+            conn.execute("PRAGMA journal_mode = DELETE")
+            return found
+        except sqlite3.Error as error:
+            raise self._sqlite_trouble(error) from error
         finally:
             conn.close()
+
+    def _sqlite_trouble(self, error: sqlite3.Error) -> BackupTrouble:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+            return no_room(self._data_dir)
+        return BackupTrouble(
+            "unusable",
+            f"What was unpacked could not be written to ({getattr(error, 'sqlite_errorname', type(error).__name__)}). "
+            "Nothing was put in place.", "Look at the disk and the system's log, then try again or use another backup.",
+        )
 
     def place(self) -> None:
         """Move the files to where they belong: the database last, because with it the folder is a deployment's."""

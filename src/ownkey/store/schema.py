@@ -13,6 +13,7 @@ from ownkey.domain.upgrades import Told, UpgradeStep
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0010", "0020", "0030", "0031", "0032", "0033", "0034", "0035")
 HEAD = REVISIONS[-1]
+COPYING = Phrase("copying it first")
 
 
 class TooNew(StoreError):
@@ -48,7 +49,7 @@ def migrate(
     if revision == HEAD:
         return revision
     if before is not None and revision is not None:
-        _tell(told, revision, 0, Phrase("copying it first"))
+        _tell(told, revision, 0, COPYING)
         before(revision, HEAD)
     run_alembic(conn, told=told)
     return revision

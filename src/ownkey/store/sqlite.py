@@ -67,14 +67,16 @@ class SQLiteStore(
 
     @classmethod
     def open(
-        cls, path: str | Path, *, clock_ms: Callable[[], int], boot_id: str, audit_key: bytes = b"",
+        cls, path: str | Path, *, clock_ms: Callable[[], int], boot_id: str,
+        audit_key: bytes | Callable[[], bytes] = b"",
         make_writer: Callable[[Connection], Writer] = Writer, watch: Callable[[str], None] | None = None,
         told: Told | None = None, before_upgrade: Callable[[str, str], None] | None = None,
     ) -> Self:
         """Take the file, bring its schema up to date and end what a dead process left open.
 
         Raises InUse if another process owns it, TooNew if a newer version wrote it. `audit_key` keys the audit
-        chains' MACs. Needs no running event loop; every coroutine method must then be called on one loop.
+        chains' MACs; a function is asked for it once the file is ours. Needs no running event loop; every coroutine
+        method must then be called on one loop.
         `make_writer` is a simulation's way to own the writer's time; `watch` hears every statement of the writing
         connection before it runs (`failpoints`). `told` and `before_upgrade` hear of a schema that is brought up to
         date (`schema.migrate`).
@@ -83,6 +85,7 @@ class SQLiteStore(
         lock = Lock(path)
         opened: list[sqlite3.Connection] = []
         try:
+            audit_key = audit_key() if callable(audit_key) else audit_key
             create_file(path)
             conn = open_writer(path, boot_id=boot_id, audit_key=audit_key)
             opened.append(conn)

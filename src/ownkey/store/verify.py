@@ -26,6 +26,13 @@ LEFT JOIN hold h ON h.period_id = p.id AND h.workspace_id = p.workspace_id
 LEFT JOIN correction c ON c.hold_id = h.id AND c.workspace_id = h.workspace_id
 GROUP BY p.workspace_id, p.id
 """
+# Counters are compared with the holds of their period: a hold of no period would be in none of them.
+_NO_PERIOD = """
+SELECT h.workspace_id, h.period_id, count(*) FROM hold h
+WHERE h.period_id IS NOT NULL AND NOT EXISTS (
+  SELECT 1 FROM cap_period p WHERE p.id = h.period_id AND p.workspace_id = h.workspace_id)
+GROUP BY h.workspace_id, h.period_id
+"""
 # The law speaks of the cap in force when each call was admitted: what was used when the version came stays.
 _LAW = """
 SELECT p.workspace_id, p.id, p.spent_nusd + p.held_nusd + p.leased_nusd - p.overage_nusd
@@ -94,6 +101,9 @@ SELECT w.workspace_id, w.balance_credits, w.held_credits, w.carry_nusd,
   coalesce(l.credits, 0) + coalesce(d.credits, 0), coalesce(h.held, 0), coalesce(h.carry, 0)
 FROM wallet w LEFT JOIN lots l ON l.workspace_id = w.workspace_id
 LEFT JOIN debts d ON d.workspace_id = w.workspace_id LEFT JOIN holds h ON h.workspace_id = w.workspace_id
+"""
+_NO_WALLET = """
+SELECT k.id AS workspace_id FROM workspace k LEFT JOIN wallet w ON w.workspace_id = k.id WHERE w.workspace_id IS NULL
 """
 _LOTS = """
 WITH moved AS (
@@ -165,12 +175,17 @@ LEFT JOIN correction c ON c.hold_id = l.hold_id AND c.workspace_id = l.workspace
 WHERE h.id IS NULL OR h.state = 'held' OR h.call_id <> l.call_id
   OR (l.state = 'booked') <> (c.origin IS 'openrouter_generation')
 """
-_NO_RECEIPT = """
+_NO_RECEIPT_OF = """
 SELECT h.workspace_id, h.call_id FROM hold h
 LEFT JOIN receipt r ON r.id = h.call_id AND r.workspace_id = h.workspace_id
-WHERE r.id IS NULL GROUP BY h.workspace_id, h.call_id
-HAVING max(h.context IS NOT NULL AND h.expires_at_ms >= ?) = 0
+WHERE r.id IS NULL AND {touched} GROUP BY h.workspace_id, h.call_id
+HAVING max(h.context IS NOT NULL AND h.expires_at_ms >= :open_ms) = 0
 """
+_NO_RECEIPT = _NO_RECEIPT_OF.replace("{touched}", "true")
+# A call without a receipt is none that was touched: what tells of it is a hold that ended.
+_RECENT_NO_RECEIPT = _NO_RECEIPT_OF.replace(
+    "{touched}", "h.call_id IN (SELECT e.call_id FROM hold e WHERE e.ended_at_ms >= :since_ms)"
+)
 _RECEIPT_COST_OF = """
 SELECT r.workspace_id, r.id, r.cost_nusd, r.charge_credits,
   CASE WHEN sum(h.cost_nusd IS NULL AND c.cost_delta_nusd IS NULL) > 0 THEN NULL
@@ -284,6 +299,8 @@ def verify_recent(conn: sqlite3.Connection, at_ms: int, audit_key: bytes, mark: 
         with snapshot(conn):
             findings += recent(conn, mark)
     with snapshot(conn):
+        findings += _check_receipts(conn, at_ms, _RECENT_NO_RECEIPT, mark)
+    with snapshot(conn):
         findings += _check_audit(conn, audit_key)
     return findings
 
@@ -300,6 +317,8 @@ def _check_periods(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
         ):
             if counter != expected:
                 yield Finding(f"cap_period.{name}", workspace, (str(period),), f"{counter}, by its holds {expected}")
+    for workspace, period, holds in conn.execute(_NO_PERIOD):
+        yield Finding("cap_period.missing", workspace, (str(period),), f"{holds} holds are of no period there is")
     for workspace, period, used, cap in conn.execute(_LAW):
         if used > cap:
             yield Finding("cap.law", workspace, (str(period),), f"spent and held {used}, the cap is {cap}")
@@ -331,6 +350,8 @@ def _check_wallets(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
         ):
             if counter != expected:
                 yield Finding(check, workspace, (), f"{counter}, by its rows {expected}")
+    for (workspace,) in conn.execute(_NO_WALLET):
+        yield Finding("wallet.missing", workspace, (), "the workspace has no wallet")
     for workspace, lot, remaining, postings in conn.execute(_LOTS):
         if remaining != postings:
             yield Finding("L2.lot", workspace, (str(lot),), f"{remaining}, by its postings {postings}")
@@ -365,8 +386,7 @@ def _check_holds(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
 
 
 def _check_calls(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
-    for workspace, call in conn.execute(_NO_RECEIPT, (at_ms - EXPIRY_GRACE_MS,)):
-        yield Finding("receipt.missing", workspace, (call,), "its holds ended without a receipt")
+    yield from _check_receipts(conn, at_ms, _NO_RECEIPT, ANYTHING)
     yield from _compare_calls(conn, _CHARGES, _ALWAYS, _RECEIPT_COST, ANYTHING)
     yield from _check_entries(conn, ANYTHING)
 
@@ -374,6 +394,12 @@ def _check_calls(conn: sqlite3.Connection, at_ms: int) -> Iterator[Finding]:
 def _check_recent_calls(conn: sqlite3.Connection, mark: Mark) -> Iterator[Finding]:
     yield from _compare_calls(conn, _RECENT_CHARGES, _RECENT_ALWAYS, _RECENT_RECEIPT_COST, mark)
     yield from _check_entries(conn, mark)
+
+
+def _check_receipts(conn: sqlite3.Connection, at_ms: int, missing: str, mark: Mark) -> Iterator[Finding]:
+    """Every call that is over has its receipt."""
+    for workspace, call in conn.execute(missing, {**mark.values(), "open_ms": at_ms - EXPIRY_GRACE_MS}):
+        yield Finding("receipt.missing", workspace, (call,), "its holds ended without a receipt")
 
 
 def _compare_calls(

@@ -91,10 +91,11 @@ class Keyring:
             return UNREADABLE
 
     def rewrap_audit_key(self) -> bool | None:
-        """The audit key's data key too. True: it was moved; False: it was there; None: it does not open."""
+        """The audit key's data key too. True: it was moved; False: it was there; None: it does not open. Raises OSError
+        where its file cannot be read or written: that says nothing about the key."""
         try:
             return False if self._audit is None else self._audit.rewrap(self._keyset)
-        except (Undecryptable, StoreError, OSError):
+        except (Undecryptable, StoreError):
             return None
 
     # --- does it open?

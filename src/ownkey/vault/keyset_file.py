@@ -6,11 +6,13 @@ line that is not meant is touched.
 
 import contextlib
 import fcntl
+import glob
 import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from ownkey.vault.keyset import (
     Keyset,
@@ -23,6 +25,8 @@ from ownkey.vault.keyset import (
 )
 
 Edit = Callable[[list[str]], list[str]]
+
+_DRAFT: Final = ".new"
 
 
 class KeysetFile:
@@ -54,34 +58,35 @@ class KeysetFile:
 
     def promote(self, kek_id: str) -> bool:
         """Its line comes before all others; False where it was the first key already."""
-        if self._known(kek_id).primary_id == kek_id:
-            return False
-
         def edit(lines: list[str]) -> list[str]:
+            if self._known(kek_id, lines).primary_id == kek_id:
+                return lines
             lines = _ended(lines)
             at = _line_of(lines, kek_id)
             first = next(n for n, line in enumerate(lines) if _id_of(line))
             moved = lines.pop(at)
             return [*lines[:first], moved, *lines[first:]]
 
-        self._change(edit)
-        return True
+        return self._change(edit)
 
     def retire(self, kek_id: str) -> bool:
         """Its line goes; False where it was gone already. The first key is never taken out."""
-        keyset = self.read()
-        if kek_id not in keyset.kek_ids:
-            return False
-        if keyset.primary_id == kek_id:
-            raise KeysetError(
-                "primary", f"{kek_id} is the first key of {self.path}: new data keys are wrapped with it.",
-                "Promote another key first: `ownkey master-key promote KEY_ID`.",
-            )
-        self._change(lambda lines: [line for n, line in enumerate(lines) if n != _line_of(lines, kek_id)])
-        return True
+        def edit(lines: list[str]) -> list[str]:
+            keyset = parse_keyset("".join(lines))
+            if kek_id not in keyset.kek_ids:
+                return lines
+            if keyset.primary_id == kek_id:
+                raise KeysetError(
+                    "primary", f"{kek_id} is the first key of {self.path}: new data keys are wrapped with it.",
+                    "Promote another key first: `ownkey master-key promote KEY_ID`.",
+                )
+            at = _line_of(lines, kek_id)
+            return [*lines[:at], *lines[at + 1:]]
 
-    def _known(self, kek_id: str) -> Keyset:
-        keyset = self.read()
+        return self._change(edit)
+
+    def _known(self, kek_id: str, lines: Sequence[str]) -> Keyset:
+        keyset = parse_keyset("".join(lines))
         if kek_id not in keyset.kek_ids:
             raise KeysetError(
                 "unknown_key", f"{self.path} has no key of that name.",
@@ -89,15 +94,23 @@ class KeysetFile:
             )
         return keyset
 
-    def _change(self, edit: Edit) -> None:
+    def _change(self, edit: Edit) -> bool:
+        """Whether there was anything to change. What is decided is decided under the lock."""
         with self._locked():
-            lines = edit(read_keyset_lines(self.path))
+            before = read_keyset_lines(self.path)
+            lines = edit(before)
+            if lines == before:
+                return False
             parse_keyset("".join(lines))
             self._replace("".join(lines).encode())
+        return True
 
     def _replace(self, content: bytes) -> None:
         draft = self._draft()
         try:
+            # Of a command that was killed: keys that were retired since must not live on there.
+            for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.*{_DRAFT}"):
+                left.unlink()
             was = self.path.stat()
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
                 made = os.fstat(file.fileno())
@@ -133,7 +146,7 @@ class KeysetFile:
             os.close(descriptor)
 
     def _draft(self) -> Path:
-        return self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.new")
+        return self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}{_DRAFT}")
 
     def _unwritable(self, error: OSError) -> KeysetError:
         return KeysetError(

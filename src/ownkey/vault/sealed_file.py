@@ -48,11 +48,13 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database_bytes: _Size
     dek: WrappedDek
     salt: bytes
+    needs: tuple[_Word, ...] = ()
 
     @property
     def facts(self) -> BackupFacts:
         return BackupFacts(
-            self.instance_id, self.made_at_ms, self.version, self.schema, self.dek.kek_id, self.database_bytes
+            self.instance_id, self.made_at_ms, self.version, self.schema, self.dek.kek_id, self.database_bytes,
+            self.needs,
         )
 
 
@@ -72,7 +74,8 @@ class FileSealer:
         here. Raises what `parts` and `out` raise."""
         dek, salt = self._vault.new_dek(PURPOSE), os.urandom(_SALT)
         header = msgspec.json.encode(_Header(
-            facts.instance_id, facts.made_at_ms, facts.version, facts.schema, facts.database_bytes, dek, salt
+            facts.instance_id, facts.made_at_ms, facts.version, facts.schema, facts.database_bytes, dek, salt,
+            tuple(facts.needs),
         ))
         cipher, commitment = self._vault.file_cipher(PURPOSE, dek, salt, _digest(header))
         out.write(MAGIC + len(header).to_bytes(4, "big") + header + commitment)

@@ -34,7 +34,8 @@ def _page(title: str, body: str, status: int = 200) -> Page:
         ".test{background:#ffe9b3;padding:.2rem .5rem}table{width:100%}td:last-child{text-align:right}"
     )
     html = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{style}</style>"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><link rel=icon href=data:,>"
+        f"<style>{style}</style>"
         f"<p class=test>Emulated Stripe, test mode: no money moves.</p><h1>{escape(title)}</h1>{body}</html>"
     )
     return Page(status, html)
