@@ -177,7 +177,7 @@ def busy(world: PortalWorld, workspace: TestWorkspace) -> None:
     if world.preset == "support-desk":
         anthropic = world.key("anthropic")
         workspace.save_key("anthropic", anthropic)
-        world.deployment.emulator.add_fault("overloaded", 2, provider="anthropic", key=anthropic)
+        world.deployment.emulator.add_fault("overloaded", 2, provider="anthropic", key=anthropic, method="POST")
         ask(workspace, model="anthropic/claude-haiku-4.5", conversation="ticket-1")
         ask(workspace, model="anthropic/claude-haiku-4.5", conversation="ticket-2")
     ask(workspace, model="nobody/has-this-model")

@@ -78,5 +78,5 @@ def reach(visitor: Visitor, state: State, *, framed: bool = False, theme: str = 
     if state.act is not None:
         state.act(shown, world)
     if state.shows:
-        shown.locator(state.shows).first.wait_for(timeout=10_000)
+        shown.locator(state.shows).first.wait_for(timeout=20_000)
     return shown

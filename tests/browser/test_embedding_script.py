@@ -224,6 +224,28 @@ def test_a_reload_of_the_frame_asks_for_a_new_session(stage: Stage) -> None:
     assert [path for path, _ in stage.host.posts] == ["/session"]
 
 
+def test_a_reload_of_the_frame_opens_where_one_was(stage: Stage) -> None:
+    """Not at the element's `page`, unless the host has changed it since; nothing is stored, so that a reload of the
+    host's page begins at `page`."""
+    stage.portal.body = '<a href="/portal/receipts/r_1-2">Receipt</a>'
+    stage.open('page="credentials" refresh-url="/session"')
+    stage.wait_told("ready")
+    stage.tab.evaluate("document.querySelector('ownkey-portal').setAttribute('page', 'spend')")
+    stage.tab.wait_for_function("() => told.some(([name, it]) => name === 'navigate' && it.path === '/portal/spend')")
+    stage.tab.evaluate("document.querySelector('ownkey-portal').setAttribute('page', '')")
+    stage.frame.evaluate("location.reload()")
+    stage.tab.wait_for_function("() => told.filter(([name]) => name === 'ready').length === 2")
+    cleared = stage.told("ready")[1]["path"]
+    stage.inside.get_by_role("link", name="Receipt").click()
+    stage.tab.wait_for_function("() => told.some(([name, it]) => it.path === '/portal/receipts/r_1-2')")
+    stage.frame.evaluate("location.reload()")
+    stage.tab.wait_for_function("() => told.filter(([name]) => name === 'ready').length === 3")
+
+    assert cleared == "/portal/credentials"
+    assert stage.told("ready")[2]["path"] == "/portal/receipts/r_1-2"
+    assert stage.tab.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+
+
 @pytest.mark.parametrize("session", ["javascript:alert(1)", "https://portal.example/other?code=x", "short"])
 def test_a_session_that_is_none_opens_nothing_and_leaves_the_link(stage: Stage, session: str) -> None:
     """What no portal gave is no address to open."""

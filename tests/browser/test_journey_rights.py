@@ -22,13 +22,14 @@ DESK: Mapping[str, tuple[int, ...]] = {
     "/portal/calls/{call}": _ALL, "/portal/why": _ALL, "/portal/explain": _FEW, "/portal/exports": _NOT_MEMBERS,
     "/portal/data": (200, 403, 403, 403), "/portal/plans": (404,) * 4, "/portal/projects": (404,) * 4,
     "/portal/credentials/openrouter/replace": _FEW, "/portal/credentials/openrouter/disconnect": _FEW,
-    "/portal/explain/replay": _FEW,
+    "/portal/explain/replay": _FEW, "/portal/notices": _FEW,
 }
 BUILDER: Mapping[str, tuple[int, ...]] = {
     "/portal/credentials": _ALL, "/portal/plans": _NOT_MEMBERS, "/portal/projects": _ALL, "/portal/spend": _ALL,
     "/portal/activity": _ALL, "/portal/calls/{call}": _ALL, "/portal/why": _ALL, "/portal/explain": _FEW,
     "/portal/exports": _NOT_MEMBERS, "/portal/data": (200, 403, 403, 403), "/portal/features": (404,) * 4,
     "/portal/plans/pay": _FEW, "/portal/plans/cancel": _FEW, "/portal/plans/credits": _NOT_MEMBERS,
+    "/portal/notices": _FEW,
 }
 """Path → what owner, admin, member and viewer are answered."""
 

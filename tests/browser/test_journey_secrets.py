@@ -14,7 +14,7 @@ pytestmark = pytest.mark.whole
 PAGES = (
     "/portal/credentials", "/portal/features", "/portal/spend", "/portal/spend?by=model", "/portal/spend?by=project",
     "/portal/activity", "/portal/activity?group=trace", "/portal/why", "/portal/explain?task=draft_reply&size=2000",
-    "/portal/exports?outcome=ok", "/portal/data", "/portal/plans", "/portal/projects",
+    "/portal/exports?outcome=ok", "/portal/notices", "/portal/data", "/portal/plans", "/portal/projects",
 )
 
 

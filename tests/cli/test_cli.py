@@ -152,7 +152,7 @@ def test_prices_are_shown_and_overridden(desk: Terminal) -> None:
     (("init", "--preset", "helpdesk", "--dir", "/tmp/nowhere"), 2, "no preset 'helpdesk'", "support-desk"),
     (("cap", "set", "abc"), 2, "not an amount", "such as 50"),
     (("cap", "set", "-5"), 2, "cannot be negative", "0 for no AI"),
-    (("cap", "show", "--workspace", "nobody"), 1, "no workspace nobody here", "lists show"),
+    (("cap", "show", "--workspace", "nobody"), 1, "no workspace nobody here", "ownkey workspace list"),
     (("feature", "on", "auto_repli"), 1, "no task 'auto_repli'", "auto_reply"),
     (("feature", "set", "auto_reply", "threshold"), 2, "not NAME=NUMBER", "threshold=85"),
     (("credential", "enable", "opnrouter"), 2, "not a provider", "openrouter"),

@@ -90,3 +90,30 @@ def test_without_an_address_a_link_leads_to_the_running_server(tmp_path: Path) -
         assert json.loads(running.stdout)["url"].startswith(f"{deployment.url}/portal/enter?code=")
         assert alone.returncode != 0
         assert "ownkey serve" in alone.stderr
+
+
+def test_a_workspace_is_also_known_by_a_name_that_only_one_has(desk: Terminal) -> None:
+    """Id, then the host's own id, then the exact name; more than one, or none, says where they are listed. To delete
+    one takes an id: a name may be another's by then."""
+    desk.good("workspace", "add", "Beta Ltd", "-x", "b1")
+    desk.good("workspace", "add", "Twin", "-x", "t1")
+    desk.good("workspace", "add", "Twin", "-x", "t2")
+    desk.good("workspace", "add", "acme", "-x", "a2")
+    beta = desk.json("workspace", "show", "Beta Ltd")
+    own_id_first = desk.json("workspace", "show", "acme")
+    link = desk.json("portal", "link", "Beta Ltd", "--email", "ada@example.com")
+    twin = desk.type("portal", "link", "Twin", "--email", "ada@example.com")
+    none = desk.type("cap", "show", "--workspace", "beta ltd")
+    work = desk.json("work", "list", "--workspace", "Beta Ltd")
+    gone = desk.type("workspace", "delete", "Beta Ltd", "--yes")
+
+    assert (beta["external_id"], own_id_first["external_id"]) == ("b1", "acme")
+    assert link["url"]
+    assert "2 workspaces are named Twin: t1, t2." in twin.err or "2 workspaces are named Twin: t2, t1." in twin.err
+    assert "There is no workspace beta ltd here." in none.err
+    for said in (twin, none):
+        assert said.code in (1, 2)
+        assert "ownkey workspace list" in said.err
+    assert work["work"] == []
+    assert gone.code == 1
+    assert desk.json("workspace", "show", "b1")["status"] == "active"

@@ -19,8 +19,8 @@ from ownkey.console.app import ConsoleApp
 from ownkey.console.machine import Machine
 from ownkey.control.tokens import NewToken
 from ownkey.domain.notices import Kind
-from ownkey.domain.work import WorkState
-from ownkey.domain.workspace import TokenKind
+from ownkey.domain.work import WorkKind, WorkState
+from ownkey.domain.workspace import Role, TokenKind
 
 _AUDIT_TRIGGERS = "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit'"
 
@@ -93,6 +93,21 @@ async def test_health_tells_what_is_broken(console: Console) -> None:
 
 
 # --- models
+
+
+async def test_only_what_is_left_out_is_told(console: Console) -> None:
+    """No provider is said to be called when nothing is known of that, and no count of nothing; the first page's list of
+    what needs a look holds nothing else."""
+    well = await console.get("/console/models")
+    console.app = ConsoleApp(replace(console.app._house, machine=Machine(routes_down=lambda: 2)))
+    some = await console.get("/console/models")
+    needs = (await console.get("/console")).html.partition('id="needs"')[2].partition("</section>")[0]
+
+    assert "In use" in well.text
+    assert "left out for a moment" not in well.text
+    assert "2 single routes (a key's model) are left out for a moment." in some.text
+    assert re.findall(r'<p class="quiet">([^<]+)</p>', needs)[0] == "Paused by their cap"
+    assert "0 workspaces in all" in needs
 
 
 async def test_a_price_by_hand_is_a_new_version_with_a_reason(console: Console) -> None:
@@ -305,6 +320,17 @@ async def test_the_audit_log_is_filtered_and_a_break_is_found(console: Console) 
     assert workspace.id in broken.text
 
 
+async def test_the_audit_log_says_what_a_wish_was_and_nothing_for_nothing(console: Console) -> None:
+    """A piece of work's wish by its fields; what is empty is a dash."""
+    workspace = await console.control.with_key()
+    await console.control.desk.members.save(workspace, "u_1", "ada@example.com", "Ada", Role.OWNER, ACTOR)
+    await console.control.desk.work.start(workspace, WorkKind.EXPORT, {"task": "chat", "outcome": "ok"}, ACTOR, "u_1")
+    seen = await console.get(f"/console/system/audit?workspace={workspace.id}")
+
+    assert "muted: –" in seen.text
+    assert re.search(r"wish: (outcome ok, task chat|task chat, outcome ok)", seen.text)
+
+
 async def test_configuration_shows_where_each_setting_comes_from(console: Console) -> None:
     seen = await console.get("/console/system/configuration", "support")
     some = await console.get("/console/system/configuration?origin=preset")
@@ -368,6 +394,8 @@ async def test_an_operators_link_is_shown_once(console: Console) -> None:
     assert link[1] not in again.html
     assert "eve@example.com" in again.text
     assert (taken.status, 'value="eve@example.com"' in taken.html) == (409, True)
+    assert "with the buttons beside them" in taken.text
+    assert "ownkey operator" not in taken.text
 
 
 async def test_roles_change_and_nobody_changes_themselves(console: Console) -> None:

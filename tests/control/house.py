@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.fresh_database import lay_database
@@ -206,6 +207,7 @@ def product_of(folder: Path, preset: str, extra: str = "") -> tuple[Product, Map
 async def open_house(
     folder: Path, preset: str = "support-desk", pace: PaceLimits | None = None, extra: str = "",
     rules: ConnectRules = RULES, payments: Payments | None = None, portal: PortalRules = PORTAL,
+    channels: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator[House]:
     product, urls = product_of(folder, preset, extra)
     clock, upstream = HandClock(), FakeUpstream()
@@ -237,7 +239,7 @@ async def open_house(
             store=store, directory=store, books=store, prices=store, auditor=KeyAuditor(store, key_check),
             sealer=vault, safe=vault, opener=opener, upstream=upstream,
             providers=providers, origins=origins, clock=clock, product=product,
-            connect=rules, payments=payments, portal=portal, files=ExportFiles(folder / "exports"),
+            connect=rules, payments=payments, portal=portal, channels=channels, files=ExportFiles(folder / "exports"),
             backup_files=BackupFolder(
                 folder / "backups", folder, store.instance_id, FileSealer(vault), read_facts, "test"
             ),

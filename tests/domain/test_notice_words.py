@@ -105,9 +105,12 @@ def test_text_and_html_say_the_same(kind: Kind) -> None:
         assert f"{label}: {value}" in text
         assert label in html.text
         assert value in html.text
-    assert html.links == [url for url in (notice.url, notice.call_url) if url]
+    assert html.links == [url for url in (notice.url, notice.call_url, notice.mute_url) if url]
     assert all(url in text for url in html.links)
-    assert bool(notice.mute) is (RULES[kind].topic in MUTEABLE)
+    muteable = RULES[kind].topic in MUTEABLE
+    assert bool(notice.mute) is muteable
+    assert notice.mute_url == (ENTRY.replace("{flow}", "notices") if muteable else "")
+    assert (f"{notice.opens_mute}: {notice.mute_url}" in text) is muteable
     assert set(html.tags) <= {"html", "head", "meta", "title", "style", "body", "div", "h1", "table", "tr", "th", "td",
                               "p", "a", "strong", "span"}
     assert "url(" not in render_html(notice)
@@ -166,7 +169,7 @@ def test_a_hostile_name_stays_text(kind: Kind, name: str) -> None:
     assert b"\nBcc:" not in raw.split(b"\r\n\r\n")[0]
     assert "bcc" not in [key.lower() for key in message]
     assert not {"script", "img", "b"} & set(html.tags)
-    assert html.links == [url for url in (notice.url, notice.call_url) if url]
+    assert html.links == [url for url in (notice.url, notice.call_url, notice.mute_url) if url]
     assert [key.lower() for key in message].count("subject") == 1
 
 
@@ -237,7 +240,7 @@ def test_a_link_that_is_no_web_address_is_none() -> None:
     """The entry URL is the operator's, but a button must never run anything."""
     notice = write_notice(Kind.AI_PAUSED, SAMPLES[Kind.AI_PAUSED], Place("A", "B", True, "javascript:alert(1)//{flow}"))
 
-    assert words(render_html(notice)).links == ["about:blank"] * 2
+    assert words(render_html(notice)).links == ["about:blank"] * 3
     assert "javascript" not in render_text(notice)
 
 

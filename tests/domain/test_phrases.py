@@ -93,7 +93,7 @@ def test_no_word_of_an_email_is_out_of_a_hosts_reach(kind: Kind) -> None:
     notice = write_notice(kind, {**SAMPLES[kind], "call_headline": ""}, PLACE).in_words(MARKED)
     texts = [
         notice.subject, notice.headline, notice.calls_now, notice.button, notice.why, notice.mute, notice.asks,
-        notice.caused_by, notice.opens_receipt, *(text for fact in notice.facts for text in fact),
+        notice.caused_by, notice.opens_receipt, notice.opens_mute, *(text for fact in notice.facts for text in fact),
     ]
 
     assert [part for text in texts for part in unmarked(text)] == []

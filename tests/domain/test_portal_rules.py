@@ -29,6 +29,7 @@ explain     | read   | none   | none
 plans       | manage | none   | read
 projects    | read   | partly | read
 exports     | read   | none   | read
+notices     | manage | none   | none
 """
 
 
@@ -57,10 +58,10 @@ def test_a_workspaces_data_is_the_owners_alone() -> None:
 
 
 def test_a_page_that_was_not_given_is_not_there() -> None:
-    """Nor is one that only such pages lead to."""
+    """Nor is one that only such pages lead to; e-mails lead to the page that mutes them, whatever a visit has."""
     narrow = visit(pages=(Page.FEATURES,))
 
-    assert {page for page in Page if narrow.sight(page) is not Sight.NONE} == {Page.FEATURES}
+    assert {page for page in Page if narrow.sight(page) is not Sight.NONE} == {Page.FEATURES, Page.NOTICES}
 
 
 def test_an_operator_who_looks_changes_nothing() -> None:
@@ -91,6 +92,8 @@ def test_flows(flow: str, known: bool) -> None:
     (Role.OWNER, LISTED, "addon", "/portal/plans"),
     (Role.OWNER, LISTED, "feature:draft_reply", "/portal/features#draft_reply"),
     (Role.OWNER, LISTED, "receipt:rcpt_1", "/portal/calls/rcpt_1"),
+    (Role.ADMIN, (Page.FEATURES,), "notices", "/portal/notices"),
+    (Role.VIEWER, LISTED, "notices", "/portal/credentials"),
     (Role.OWNER, (Page.FEATURES, Page.SPEND), "credential:openai", "/portal/features"),
     (Role.MEMBER, (Page.PLANS, Page.SPEND), "addon", "/portal/spend"),
     (Role.OWNER, (Page.FEATURES,), "receipt:rcpt_1", "/portal/features"),
@@ -101,7 +104,7 @@ def test_where_a_visit_begins(role: Role, pages: tuple[Page, ...], flow: str, ad
 
 
 FLOWS = ("credential:openrouter", "credential:google", "addon", "credits", "cap", "feature:draft_reply",
-         "receipt:rcpt_1", "export:wrk_1", "", "unknown")
+         "receipt:rcpt_1", "export:wrk_1", "notices", "", "unknown")
 
 
 @pytest.mark.parametrize("role", list(Role))

@@ -187,6 +187,12 @@ async def test_drift_in_the_books_is_an_alarm(caplog: pytest.LogCaptureFixture) 
     assert job.interval_s == 300
 
 
+async def test_the_books_are_checked_soon_after_every_start() -> None:
+    """A process that restarts more often than the interval would else never check them."""
+    assert verify_job(Checks([]), lambda: NOW_MS).wait_s == 30
+    assert verify_job(Checks([]), lambda: NOW_MS, interval_s=5).wait_s == 5
+
+
 async def test_everything_is_read_once_a_day_and_while_something_is_wrong() -> None:
     """The first round, the one a day later, and all from an alarm until the books balance again; also when the clock
     goes back."""

@@ -60,6 +60,21 @@ async def test_a_round_starts_every_interval(clock: Clock) -> None:
     assert [at for name, at in rounds if name == "now"] == [0, 4, 8, 12, 16, 20]
 
 
+async def test_a_first_round_may_come_sooner_than_an_interval(clock: Clock) -> None:
+    """`first_s` after the start, then every interval."""
+    rounds: list[float] = []
+
+    async def note() -> None:
+        rounds.append(clock.now)
+
+    scheduler = Scheduler([Job("books", 300, note, first_s=30)], clock.monotonic, clock.sleep)
+    scheduler.start()
+    await clock.run_until(700)
+    await scheduler.stop()
+
+    assert rounds == [30, 330, 630]
+
+
 async def test_a_long_round_never_overlaps_itself(clock: Clock) -> None:
     starts: list[float] = []
 

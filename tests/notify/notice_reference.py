@@ -28,7 +28,9 @@ above its hold), the e-mail says the headline of that call's receipt and links t
 call that still runs, and a repeat says the same. Texts are the host's own where
 [`[portal.words]`](portal.md#your-own-words) has them; events keep ours. An e-mail loads nothing from anywhere and never
 holds a key, a prompt or a provider's answer.
-Members mute topics (`ownkey member add … --mute spend`); who pays, who changed it, and payments cannot be muted.
+Owners and admins mute topics for themselves under E-mails (`/portal/notices`): an e-mail that can be muted links to it
+by `product.entry_url` with the flow `notices`. A host does the same for them (`ownkey member add … --mute spend`). Who
+pays, who changed it, and payments cannot be muted.
 
 **Events** are POSTs to `events.url`, as [Standard Webhooks](https://www.standardwebhooks.com) says: `webhook-id`
 (stable: a repeat is the same event), `webhook-timestamp`, and `webhook-signature` with one `v1` HMAC-SHA256 per

@@ -228,6 +228,7 @@ def fill(path: str, things: Things, *, work: str = "export", receipt: str = "", 
     """A route's address with this workspace's things in it."""
     values = {
         "receipt": receipt or things.receipt, "work": things.work[work], "provider": provider, "task": "auto_triage",
+        "topic": "spend",
     }
     return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], path)
 

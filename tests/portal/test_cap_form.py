@@ -1,5 +1,6 @@
 """The cap's form: every save counts at once, one that pauses AI asks first, and nothing typed is lost."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -35,6 +36,13 @@ async def spend(portal: Portal, cost_nusd: int) -> None:
 
 async def setting(portal: Portal) -> CapSetting:
     return await portal.control.desk.caps.show(portal.workspace)
+
+
+def typed(seen: Seen, name: str) -> str:
+    """What the form's field holds."""
+    found = re.search(rf'<input[^>]* name="{name}"[^>]* value="([^"]*)"', seen.html)
+    assert found is not None, name
+    return found[1]
 
 
 async def send(portal: Portal, cap: str, threshold: str = "80", zone: str = "UTC", **more: str) -> Seen:
@@ -136,8 +144,8 @@ async def test_a_confirm_address_that_asks_nothing_sensible_shows_the_form(desk:
     assert "AI pauses now" in (await ask()).text
 
 
-async def test_a_stale_form_gets_the_present_values(desk: Portal) -> None:
-    """409: somebody else has changed the cap; their value is shown, and stays."""
+async def test_a_stale_form_keeps_what_was_typed_beside_the_present_values(desk: Portal) -> None:
+    """Portal 1.6, 409: somebody else has changed the cap; their value is told, and stays, and nothing typed is lost."""
     page = await desk.get(SPEND)
     await desk.control.desk.caps.save(desk.workspace, "33", 70, ACTOR)
     seen = await desk.post(f"{SPEND}/cap", {
@@ -146,9 +154,26 @@ async def test_a_stale_form_gets_the_present_values(desk: Portal) -> None:
 
     assert seen.status == 409
     assert "changed in the meantime" in seen.text
-    assert 'value="33.00"' in seen.html
-    assert 'value="70"' in seen.html
+    now = seen.html.partition("data-now")[2].partition("</dl>")[0]
+    assert "<dd>33.00</dd>" in now
+    assert "<dd>70</dd>" in now
+    assert typed(seen, "cap_usd") == "44"
+    assert typed(seen, "threshold_percent") == "80"
+    again = {"version": seen.field("version", "cap_usd"),
+             **{name: typed(seen, name) for name in ("cap_usd", "threshold_percent", "timezone")}}
     assert (await setting(desk)).cap_nusd == 33 * USD
+    await desk.post(f"{SPEND}/cap", again)
+    assert (await setting(desk)).cap_nusd == 44 * USD
+
+
+async def test_a_field_that_was_not_sent_is_no_empty_one(desk: Portal) -> None:
+    """An empty cap means none: a stale form without the field shows the cap of now."""
+    await desk.control.desk.caps.save(desk.workspace, "33", 70, ACTOR)
+    seen = await desk.post(f"{SPEND}/cap", {"version": "0.UTC", "timezone": "Europe/Berlin"})
+
+    assert seen.status == 409
+    assert typed(seen, "cap_usd") == "33.00"
+    assert typed(seen, "timezone") == "Europe/Berlin"
 
 
 async def test_the_zone_changes_with_the_next_month(desk: Portal) -> None:

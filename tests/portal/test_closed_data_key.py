@@ -137,7 +137,7 @@ async def test_every_page_still_opens(portal: Portal, role: Role) -> None:
     """Nobody is shut out by it, and changes that seal nothing go on."""
     await save(portal)
     await damage(portal.control, portal.workspace)
-    for page in ("credentials", "features", "spend", "activity", "plans", "projects", "why", "data"):
+    for page in ("credentials", "features", "spend", "activity", "plans", "projects", "why", "notices", "data"):
         assert (await portal.get(f"/portal/{page}", role)).status in (200, 403), page
     if role is Role.OWNER:
         for act in ("disable", "enable", "disconnect"):

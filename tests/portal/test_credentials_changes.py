@@ -269,6 +269,18 @@ async def test_stale_switches_change_nothing(builder: Portal, path: str, form: d
     assert await now(builder) == before
 
 
+async def test_a_stale_limit_keeps_what_was_typed(builder: Portal) -> None:
+    """Portal 1.6: the limit of now is told beside the one that was typed."""
+    version = (await now(builder)).settings_version
+    await builder.control.desk.workspaces.change(await now(builder), {"credits_if_key_fails_limit": 300}, ACTOR)
+    seen = await builder.post(f"{PATH}/credits-limit", {"limit": "450", "version": str(version)})
+
+    assert seen.status == 409
+    assert "The limit is 300 now; the field holds what you typed." in seen.text
+    assert 'name="limit" type="text" value="450"' in seen.html
+    assert (await now(builder)).credits_if_key_fails_limit == 300
+
+
 async def test_what_a_rejected_direct_key_does(desk: Portal) -> None:
     """The answer holds for all direct keys, and each of their cards asks."""
     await save(desk, "anthropic")

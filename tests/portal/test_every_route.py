@@ -87,6 +87,8 @@ WHO_MAY = {
     "GET /portal/plans/credits.csv": TAKERS,
     **{f"GET /portal/plans/{way}": MANAGERS for way in ("pay", "card", "subscribe", "cancel", "keep")},
     **{f"POST /portal/plans/{way}": MANAGERS for way in ("subscribe", "top-up", "cancel", "keep")},
+    "GET /portal/notices": TALKERS,
+    "POST /portal/notices/{topic}": MANAGERS,
     "GET /portal/data": OWNER,
     "GET /portal/data/export": OWNER,
     "GET /portal/data/delete": OWNER,

@@ -166,13 +166,14 @@ async def fail_all(portal: Portal) -> None:
 
 @pytest.mark.parametrize(("path", "form"), [
     ("/portal/exports", {"task": "auto_triage", "outcome": "ok"}),
-    ("/portal/explain/replay", {"month": "2026-10", "cap": "amount", "cap_usd": "4"}),
+    ("/portal/explain/replay", {"month": "2026-11", "cap": "amount", "cap_usd": "4"}),
 ])
 async def test_what_failed_or_was_stopped_starts_again_with_the_same_wish(
     portal: Portal, path: str, form: dict[str, str]
 ) -> None:
     """Section 4.9: a failure has a next step; nobody chooses anew what they had chosen, and a second press of the
     button begins nothing more."""
+    await calls(portal, 1)
     started = await portal.post(path, form)
     open_page = await portal.follow(started)
     await fail_all(portal)
@@ -260,6 +261,7 @@ async def test_a_whole_workspaces_archive_is_its_owners_own(portal: Portal) -> N
 @pytest.mark.parametrize("role", Role)
 async def test_roles_of_exports_and_replays(portal: Portal, role: Role) -> None:
     """Section 2: viewers export, members do not; replays belong to those who explain."""
+    await calls(portal, 1)
     exports = 403 if role is Role.MEMBER else 200
     replays = 200 if role in (Role.OWNER, Role.ADMIN) else 403
 
@@ -308,14 +310,32 @@ async def test_a_replay_compares_then_with_other_settings(portal: Portal) -> Non
 
 
 async def test_a_replay_with_nothing_changed_changes_nothing(portal: Portal) -> None:
-    """The same settings give the same figures; an empty month gives zeros."""
+    """The same settings give the same figures."""
     await calls(portal, 3, requested_model="openai/gpt-4.1-mini")
     started = await portal.post("/portal/explain/replay", {"month": "2026-11", "cap": "now"})
-    empty = await portal.post("/portal/explain/replay", {"month": "2026-10", "cap": "now"})
     await runner(portal).run_due()
 
     assert re.search(r"Paid with your own keys US\$0.003 US\$0.003 ±0", (await portal.follow(started)).text)
-    assert re.search(r"Paid with your own keys US\$0\.00 US\$0\.00 ±0", (await portal.follow(empty)).text)
+
+
+async def test_a_replay_offers_the_months_that_have_calls(portal: Portal) -> None:
+    """Newest first, and begun with; where there is none the page says so and has nothing to fill in, and a month
+    without calls is refused."""
+    before = await portal.get("/portal/explain/replay")
+    portal.control.clock.at_ms += 40 * 86_400_000
+    await calls(portal, 1)
+    portal.control.clock.at_ms += 62 * 86_400_000
+    await calls(portal, 1)
+    seen = await portal.get("/portal/explain/replay")
+    sent = await portal.post("/portal/explain/replay", {"month": "2027-01", "cap": "amount", "cap_usd": "4"})
+
+    assert "Nothing to replay yet" in before.text
+    assert 'name="month"' not in before.html
+    offered = re.findall(r'<option value="(20[^"]+)"( selected)?>', seen.html)
+    assert offered == [("2027-02", " selected"), ("2026-12", "")]
+    assert sent.status == 422
+    assert "That month has no calls to replay." in sent.text
+    assert 'value="4"' in sent.html
 
 
 @pytest.mark.parametrize(("typed", "field"), [
@@ -325,6 +345,7 @@ async def test_a_replay_with_nothing_changed_changes_nothing(portal: Portal) -> 
 ])
 async def test_a_replay_that_cannot_be_run_names_its_field(portal: Portal, typed: dict[str, str], field: str) -> None:
     """422 with what was typed; nothing is started."""
+    await calls(portal, 1)
     seen = await portal.post("/portal/explain/replay", {"month": "2026-11", **typed})
 
     assert seen.status == 422

@@ -130,7 +130,7 @@ async def test_a_right_number_is_saved_without_touching_the_switch(desk: Portal)
 
 
 async def test_a_stale_form_is_told_the_present_state(desk: Portal) -> None:
-    """409 with the current values, and nothing is changed."""
+    """409 with the current values beside what was typed, and nothing is changed."""
     old = (await desk.get(PATH)).field("version", "/auto_reply/options")
     await post(desk, f"{PATH}/auto_reply/options", {"option_threshold": "70"}, "/auto_reply/options")
     for path, form in (("/options", {"option_threshold": "60"}), ("", {"on": "on"})):
@@ -138,7 +138,9 @@ async def test_a_stale_form_is_told_the_present_state(desk: Portal) -> None:
 
         assert seen.status == 409
         assert "changed in the meantime" in card(seen, "auto_reply").text
-        assert 'value="70"' in card(seen, "auto_reply").html
+        assert f'value="{form.get("option_threshold", "70")}"' in card(seen, "auto_reply").html
+        told = "Auto-reply threshold is 70 now; the field holds what you typed."
+        assert (told in card(seen, "auto_reply").text) is ("option_threshold" in form)
     assert not await is_on(desk, "auto_reply")
 
 

@@ -134,16 +134,10 @@ async def test_coming_back_confirms_and_then_leads_to_the_key(shop: Shop) -> Non
     await shop.portal.post("/portal/plans/subscribe")
     back = await shop.portal.get("/portal/plans?ownkey_checkout=paid")
     unpaid = await shop.portal.follow(back)
-    shop.portal.control.clock.pass_s(4)
-    later = await shop.portal.get(back.headers["location"])
     shop.stripe.pay(shop.stripe.created[0])
     paid = await shop.portal.get(back.headers["location"])
 
-    assert state(unpaid) == state(later) == "finishing"
-    assert "Confirming your payment" in unpaid.text
-    assert "You may leave this page" not in unpaid.text
-    assert "You may leave this page" in later.text
-    assert primaries(unpaid) == []
+    assert state(unpaid) == "finishing"
     assert 'http-equiv="refresh"' in unpaid.html
     assert state(paid) == "active"
     assert 'http-equiv="refresh"' not in paid.html
@@ -151,6 +145,26 @@ async def test_coming_back_confirms_and_then_leads_to_the_key(shop: Shop) -> Non
     assert 'href="/portal/credentials#openrouter"' in card(paid)
     assert "Renews on" in paid.text
     assert "AI off" not in paid.text
+
+
+async def test_a_check_without_a_payment_says_so_and_leads_on_to_the_same_page(shop: Shop) -> None:
+    """Stripe says open and unpaid: nothing was paid yet, and the page that is open is one press away; no second one."""
+    await shop.portal.post("/portal/plans/subscribe")
+    begun = await shop.page()
+    seen = await shop.portal.get(f"/portal/plans?returned=paid&since={shop.portal.control.clock.at_ms}")
+    way_out = await shop.portal.follow(await shop.portal.post("/portal/plans/subscribe"))
+    await shop.portal.post("/portal/plans/top-up", {"pack": "small"})
+    both = await shop.portal.get(f"/portal/plans?returned=paid&since={shop.portal.control.clock.at_ms}")
+
+    assert "I have paid: check" in begun.text
+    assert "Nothing was paid yet" in card(seen)
+    assert "Confirming your payment" not in seen.text
+    assert primaries(seen) == ["Continue to payment"]
+    assert 'http-equiv="refresh"' in seen.html
+    assert 'target="_top"' in way_out.html
+    assert both.text.count("Nothing was paid yet") == 2
+    assert '<a href="/portal/plans/pay?for=topup">' in both.html
+    assert len(shop.stripe.created) == 2
 
 
 async def test_a_payment_whose_subscription_is_not_active_yet_is_waited_for(shop: Shop) -> None:
@@ -164,11 +178,15 @@ async def test_a_payment_whose_subscription_is_not_active_yet_is_waited_for(shop
     await shop.deliver()
     back = await shop.portal.get("/portal/plans?ownkey_checkout=paid")
     waiting = await shop.portal.follow(back)
+    shop.portal.control.clock.pass_s(4)
+    later = await shop.portal.get(back.headers["location"])
     pressed = await shop.portal.follow(await shop.portal.post("/portal/plans/subscribe"))
     shop.stripe.subscriptions[subscription] = active
     paid = await shop.portal.follow(back)
 
-    for seen in (waiting, pressed):
+    assert "You may leave this page" not in waiting.text
+    assert "You may leave this page" in later.text
+    for seen in (waiting, later, pressed):
         assert state(seen) == "finishing"
         assert "Confirming your payment" in seen.text
         assert 'http-equiv="refresh"' in seen.html

@@ -30,7 +30,7 @@ _PAGE = (
 )
 
 Workspace = Annotated[
-    str | None, typer.Argument(help="The workspace's id or your own id. Not needed if there is only one.")
+    str | None, typer.Argument(help="The workspace's id, your own id or its name. Not needed if there is only one.")
 ]
 
 

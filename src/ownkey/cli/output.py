@@ -13,7 +13,9 @@ from rich.table import Table
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, errors as JSON on stderr.")]
 WorkspaceOption = Annotated[
     str | None,
-    typer.Option("--workspace", "-w", help="The workspace's id or your own id. Not needed if there is only one."),
+    typer.Option(
+        "--workspace", "-w", help="The workspace's id, your own id or its name. Not needed if there is only one."
+    ),
 ]
 
 

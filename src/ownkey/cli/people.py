@@ -15,7 +15,9 @@ project_app = typer.Typer(no_args_is_help=True, help="Projects: what calls are g
 member_app = typer.Typer(no_args_is_help=True, help="Members: owners and admins get the alerts.")
 token_app = typer.Typer(no_args_is_help=True, help="Access tokens: who may call.")
 
-WorkspaceName = Annotated[str | None, typer.Argument(help="The workspace's id or your own id. Not needed if only one.")]
+WorkspaceName = Annotated[
+    str | None, typer.Argument(help="The workspace's id, your own id or its name. Not needed if only one.")
+]
 
 
 def _show_workspace(row: dict[str, Any]) -> None:
@@ -143,13 +145,14 @@ def _limit(text: str) -> int | None:
 
 @workspace_app.command("delete")
 def delete_workspace(
-    workspace: Annotated[str, typer.Argument(help="The workspace's id or your own id.")],
+    workspace: Annotated[str, typer.Argument(help="The workspace's id or your own id; no name.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Destroy a workspace's keys; receipts and ledger stay. Cannot be undone."""
     confirm(yes, f"Destroy the keys of {workspace}? This cannot be undone.")
     with Connection() as api:
+        # By id alone: a name may be another workspace's by the time that a script runs again.
         done = api.manage("DELETE", f"/workspaces/{segment(workspace)}")
     output.emit(done, as_json, lambda row: output.say(row["message"]))
 

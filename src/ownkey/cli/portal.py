@@ -14,7 +14,9 @@ portal_app = typer.Typer(
     no_args_is_help=True, help="The pages of a workspace's people: links, and the visits that they open."
 )
 
-WorkspaceName = Annotated[str | None, typer.Argument(help="The workspace's id or your own id. Not needed if only one.")]
+WorkspaceName = Annotated[
+    str | None, typer.Argument(help="The workspace's id, your own id or its name. Not needed if only one.")
+]
 
 
 @portal_app.command("link")

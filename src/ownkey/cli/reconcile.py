@@ -9,12 +9,15 @@ from ownkey.cli.connection import Connection, segment
 from ownkey.cli.keys import PlatformFlag
 from ownkey.cli.output import JsonFlag
 from ownkey.cli.problems import CliError
+from ownkey.cli.workspace_choice import all_workspaces, choose_workspace
 
 _NOTHING_TO_ASK = frozenset({"not_found", "conflict"})
 
 
 def reconcile(
-    workspace: Annotated[str | None, typer.Argument(help="The workspace's id or your own id; none: all.")] = None,
+    workspace: Annotated[
+        str | None, typer.Argument(help="The workspace's id, your own id or its name; none: all.")
+    ] = None,
     platform: PlatformFlag = False,
     accept: Annotated[
         int | None, typer.Option(help="The reading whose drift you have looked into; needs --reason.")
@@ -27,9 +30,9 @@ def reconcile(
         raise CliError("A workspace and --platform are two different keys.", "Name one of them.")
     with Connection() as api:
         if accept is not None:
-            _accept(api, _one(workspace, platform), accept, reason, as_json)
+            _accept(api, _one(api, workspace, platform), accept, reason, as_json)
             return
-        bases = [_one(workspace, platform)] if workspace or platform else _all(api)
+        bases = [_one(api, workspace, platform)] if workspace or platform else _all(api)
         rows = [_read(api, base, must=bool(workspace or platform)) for base in bases]
     output.emit({"keys": [row for row in rows if row is not None]}, as_json, _show)
     if any(row is not None and row["problem"] for row in rows):
@@ -38,24 +41,16 @@ def reconcile(
         raise typer.Exit(1)
 
 
-def _one(workspace: str | None, platform: bool) -> str:
+def _one(api: Connection, workspace: str | None, platform: bool) -> str:
     if platform:
         return "/platform"
     if not workspace:
         raise CliError("Which workspace's reading is it?", "Name the workspace, or say --platform.")
-    return f"/workspaces/{segment(workspace)}"
+    return choose_workspace(api, workspace)
 
 
 def _all(api: Connection) -> list[str]:
-    """Every workspace, page by page."""
-    found: list[str] = []
-    after: str | None = None
-    while True:
-        page = api.manage("GET", "/workspaces", limit=200, **({} if after is None else {"after": after}))
-        found += [f"/workspaces/{segment(row['id'])}" for row in page["workspaces"]]
-        after = page["next_after"]
-        if after is None:
-            return found
+    return [f"/workspaces/{segment(row['id'])}" for row in all_workspaces(api)]
 
 
 def _read(api: Connection, base: str, must: bool) -> dict[str, Any] | None:

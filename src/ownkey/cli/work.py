@@ -36,7 +36,7 @@ def list_work(
 ) -> None:
     """List long work, newest first: of all workspaces, or of one with --workspace."""
     with Connection() as api:
-        base = "" if workspace is None else f"/workspaces/{segment(workspace)}"
+        base = "" if workspace is None else choose_workspace(api, workspace)
         found = api.manage("GET", f"{base}/work", limit=limit)
     output.emit(found, as_json, lambda page: output.table(
         ("work", "what", "workspace", "state", "done", "of", "says"),
@@ -90,7 +90,7 @@ def cancel(work: WorkArgument, workspace: WorkspaceOption = None, as_json: JsonF
 def _place(api: Connection, work: str, workspace: str | None) -> str:
     """Where this work is read: of the named workspace, else wherever the list of all has it."""
     if workspace is not None:
-        return f"/workspaces/{segment(workspace)}/work/"
+        return f"{choose_workspace(api, workspace)}/work/"
     rows = api.manage("GET", "/work", limit=200)["work"]
     owner = next((row["workspace"] for row in rows if row["work"] == work), None)
     return "/work/" if owner is None else f"/workspaces/{segment(owner)}/work/"

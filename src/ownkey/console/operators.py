@@ -25,8 +25,16 @@ async def add(visit: ConsoleVisit) -> Answer:
             visit.request.field("email"), visit.request.field("name"), visit.request.field("role"), visit.actor
         )
     except Problem as problem:
-        return await _page(visit, form, problem)
+        return await _page(visit, form, _beside_its_buttons(visit, problem))
     return await _page(visit, made=made)
+
+
+def _beside_its_buttons(visit: ConsoleVisit, problem: Problem) -> Problem:
+    """Who is there already stands in the list of this page: what would be done by a command is a button there."""
+    if problem.code is not ProblemCode.CONFLICT or problem.param != "email":
+        return problem
+    fix = visit.say("Change their role, or make a new link, with the buttons beside them.")
+    return Problem(problem.code, problem.message, fix, param=problem.param)
 
 
 async def ask(visit: ConsoleVisit) -> Answer:

@@ -5,7 +5,7 @@ Whether something is paid, Stripe alone knows: the return page and a webhook ask
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -82,6 +82,8 @@ class BillingView:
     """When an add-on that is not paid any more stopped."""
     waiting: tuple[Order, ...] = ()
     """Payment pages that are open, newest first."""
+    unpaid: frozenset[str] = frozenset()
+    """What those pages are for that Stripe, asked just now, says are open and not paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,14 +337,17 @@ class BillingControl:
 
     async def confirm(self, workspace: WorkspaceState) -> BillingView:
         """The return page: Stripe is asked what became of everything that is open, and it is booked. Safe to repeat."""
-        payments = self._card()
+        payments, unpaid = self._card(), set()
         try:
             for order in await self._store.load_orders(workspace.id):
                 if order.state is OrderState.OPEN and order.checkout:
-                    await self._confirm_facts(payments, await payments.load_checkout(order.checkout))
+                    facts = await payments.load_checkout(order.checkout)
+                    await self._confirm_facts(payments, facts)
+                    if facts.status == "open":
+                        unpaid.add(order.purpose)
         except (PaymentsDown, PaymentsRefused) as error:
             raise _unreachable() from error
-        return await self.show(workspace)
+        return replace(await self.show(workspace), unpaid=frozenset(unpaid))
 
     async def _confirm_facts(self, payments: ports.Payments, facts: CheckoutFacts) -> None:
         try:

@@ -58,9 +58,9 @@ from ownkey.domain.product import Product
 
 
 class SettingsStore(
-    ports.Workspaces, ports.People, ports.Tokens, ports.Credentials, ports.Connects, ports.Features, ports.Caps,
-    ports.Credits, ports.Receipts, ports.Incidents, ports.OutboxRows, ports.Orders, ports.Bought, ports.Addons,
-    ports.EventBook, ports.PortalSessions, ports.PortalTickets, MasterKeyBook,
+    ports.Workspaces, ports.People, ports.Mutes, ports.Tokens, ports.Credentials, ports.Connects, ports.Features,
+    ports.Caps, ports.Credits, ports.Receipts, ports.Incidents, ports.OutboxRows, ports.Orders, ports.Bought,
+    ports.Addons, ports.EventBook, ports.PortalSessions, ports.PortalTickets, MasterKeyBook,
     PastBook, FactBook, ReadingBook, ReadingRows, Tenants, Overviews, Finds, AuditRows, PriceHistory,
     ports.Operators, ports.Totals, ports.ActivityRows, ports.Choices, ports.Statements, ports.WorkRows, Protocol,
 ):

@@ -8,6 +8,8 @@ from ownkey.control import ports
 from ownkey.control.ports import Actor, Clock, Member
 from ownkey.control.problems import invalid, not_found
 from ownkey.control.workspaces import check_name
+from ownkey.domain.notices import MUTEABLE, Topic
+from ownkey.domain.phrases import Phrase
 from ownkey.domain.product import Product
 from ownkey.domain.scrub import looks_like_secret
 from ownkey.domain.workspace import Role, WorkspaceState
@@ -16,7 +18,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}\Z", re.ASCII)
 _EMAIL = re.compile(r"[^\s@,;<>\"]{1,64}@[^\s@,;<>\"]{1,190}\Z")
 
 
-class _Store(ports.People, Protocol):
+class _Store(ports.People, ports.Mutes, Protocol):
     pass
 
 
@@ -37,6 +39,20 @@ class MemberControl:
         """Adds or changes; `muted` None: as before. Raises Problem."""
         member = checked_member(workspace.id, member_id, email, name, role, muted=muted)
         return await self._store.save_member(member, at_ms=self._clock.now_ms(), actor=actor)
+
+    async def mute(
+        self, workspace: WorkspaceState, member_id: str, topic: Topic, actor: Actor, *, muted: bool
+    ) -> Member:
+        """Whether this member gets e-mails about a topic. Raises Problem."""
+        if topic not in MUTEABLE:
+            raise invalid("topic", Phrase("These e-mails cannot be muted."), Phrase(
+                "Choose one of {topics}.", topics=", ".join(sorted(MUTEABLE))
+            ))
+        at_ms = self._clock.now_ms()
+        saved = await self._store.save_mute(workspace.id, member_id, topic, muted, at_ms=at_ms, actor=actor)
+        if saved is None:
+            raise not_found("member", member_id)
+        return saved
 
     async def delete(self, workspace: WorkspaceState, member_id: str, actor: Actor) -> None:
         if not await self._store.delete_member(workspace.id, member_id, at_ms=self._clock.now_ms(), actor=actor):

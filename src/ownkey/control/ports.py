@@ -169,6 +169,14 @@ class People(Protocol):
     async def load_projects(self, workspace_id: str) -> Mapping[str, str]: ...
 
 
+class Mutes(Protocol):
+    async def save_mute(
+        self, workspace_id: str, member_id: str, topic: str, muted: bool, *, at_ms: int, actor: Actor
+    ) -> Member | None:
+        """One topic of one member, and nothing else of theirs; None: there is no such member."""
+        ...
+
+
 class Tokens(Protocol):
     async def save_token(self, row: TokenRow, digest: bytes, *, at_ms: int, actor: Actor) -> None: ...
 

@@ -65,13 +65,16 @@ class Topic(StrEnum):
 
 
 MUTEABLE = frozenset({Topic.SPEND, Topic.KEYS})
+MUTE_FLOW = "notices"
+"""The page on which a member mutes topics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """`event` is the type that the host's endpoint sees; `fields` what it is told; `flow` the page of the button.
 
-    `when` and `once` are for the documentation: what makes the notice, and what makes it unique.
+    `when` is what makes the notice, as the page on which it is muted says it too; `once`, what makes it unique, is for
+    the documentation.
     """
 
     topic: Topic
@@ -96,109 +99,130 @@ _ON_CHANGE = "change"
 
 RULES: Mapping[Kind, Rule] = {
     Kind.SPEND_THRESHOLD: Rule(
-        _SPEND, "spend.threshold", "cap", Phrase("Change the spend cap"), "spend passes the alert threshold of the cap",
+        _SPEND, "spend.threshold", "cap", Phrase("Change the spend cap"),
+        Phrase("spend passes the alert threshold of the cap"),
         "period, cap version and threshold", _CAP_FIELDS),
     Kind.AI_PAUSED: Rule(
         _SPEND, "ai.paused", "cap", Phrase("Raise the spend cap"),
-        "the cap is reached, or no call fits under it any more",
+        Phrase("the cap is reached, or no call fits under it any more"),
         "period and cap version", _CAP_FIELDS),
     Kind.AI_RESUMED: Rule(
         _SPEND, "ai.resumed", "cap", Phrase("Look at the spend cap"),
-        "a paused workspace goes on: new cap, new month, or a "
-        "correction", "period and cap version", ("period", "cap_version", "cap_nusd", "spent_nusd", "cause", "at")),
+        Phrase("a paused workspace goes on: new cap, new month, or a correction"),
+        "period and cap version", ("period", "cap_version", "cap_nusd", "spent_nusd", "cause", "at")),
     Kind.OVERAGE: Rule(
         _SPEND, "spend.overage", "cap", Phrase("Look at the spend"),
-        "a provider billed more for an attempt than it was held "
-        "to", "attempt", ("call", "hold", "bound_nusd", "cost_nusd", "at")),
+        Phrase("a provider billed more for an attempt than it was held to"),
+        "attempt", ("call", "hold", "bound_nusd", "cost_nusd", "at")),
     Kind.CREDENTIAL_UNHEALTHY: Rule(
         _KEYS, "credential.unhealthy", "credential:{provider}", Phrase("Check the key"),
-        "a provider refuses the key, its "
-        "account is out of funds, or it cannot be decrypted", "incident", _KEY_FIELDS),
+        Phrase("a provider refuses the key, its account is out of funds, or it cannot be decrypted"),
+        "incident", _KEY_FIELDS),
     Kind.CREDENTIAL_RECOVERED: Rule(
-        _KEYS, "credential.recovered", "credential:{provider}", Phrase("Look at the key"), "the key works again",
+        _KEYS, "credential.recovered", "credential:{provider}", Phrase("Look at the key"),
+        Phrase("the key works again"),
         "incident", _KEY_FIELDS),
     Kind.CREDITS_STEP_IN: Rule(
         _SAFE, "payer.credits_step_in", "credential:{provider}", Phrase("Fix the key"),
-        "credits pay for a call because the "
-        "workspace's own key fails", "incident", (*_KEY_FIELDS, "limit_credits", "call")),
+        Phrase("credits pay for a call because the workspace's own key fails"),
+        "incident", (*_KEY_FIELDS, "limit_credits", "call")),
     Kind.PAYER_CHANGED: Rule(
         _SAFE, "payer.changed", "credential:openrouter", Phrase("Look at the AI keys"),
-        "a key or switch was changed, and "
-        "calls have another payer from now on", _ON_CHANGE, _CHANGE_FIELDS),
+        Phrase("a key or switch was changed, and calls have another payer from now on"),
+        _ON_CHANGE, _CHANGE_FIELDS),
     Kind.SETTINGS_CHANGED: Rule(
         _SAFE, "settings.changed", "credential:{provider}", Phrase("Look at the AI keys"),
-        "a key or switch was changed, and "
-        "the payer stays", _ON_CHANGE, _CHANGE_FIELDS),
+        Phrase("a key or switch was changed, and the payer stays"),
+        _ON_CHANGE, _CHANGE_FIELDS),
     Kind.ADDON_ACTIVE: Rule(
-        _PAY, "addon.active", "addon", Phrase("Look at the add-on"), "the add-on is paid, or was granted", _ON_CHANGE,
-        _ADDON_FIELDS),
+        _PAY, "addon.active", "addon", Phrase("Look at the add-on"),
+        Phrase("the add-on is paid, or was granted"),
+        _ON_CHANGE, _ADDON_FIELDS),
     Kind.ADDON_INCLUDED: Rule(
-        _PAY, "addon.included", "addon", Phrase("Look at the plan"), "the plan now includes calls with an own key",
+        _PAY, "addon.included", "addon", Phrase("Look at the plan"),
+        Phrase("the plan now includes calls with an own key"),
         _ON_CHANGE, _ADDON_FIELDS),
     Kind.ADDON_CANCELLED: Rule(
         _PAY, "addon.cancelled", "addon", Phrase("Keep the add-on"),
-        "the add-on was cancelled and works to the end of its "
-        "period", _ON_CHANGE, _ADDON_FIELDS),
+        Phrase("the add-on was cancelled and works to the end of its period"),
+        _ON_CHANGE, _ADDON_FIELDS),
     Kind.ADDON_PAYMENT_FAILED: Rule(
         _PAY, "addon.payment_failed", "addon", Phrase("Pay the add-on"),
-        "a payment for the add-on failed; days of grace "
-        "begin", _ON_CHANGE, _ADDON_FIELDS),
+        Phrase("a payment for the add-on failed; days of grace begin"),
+        _ON_CHANGE, _ADDON_FIELDS),
     Kind.ADDON_GRACE: Rule(
         _PAY, "addon.grace", "addon", Phrase("Subscribe to the add-on"),
-        "a plan that includes own keys was left; days of "
-        "grace begin", _ON_CHANGE, _ADDON_FIELDS),
+        Phrase("a plan that includes own keys was left; days of grace begin"),
+        _ON_CHANGE, _ADDON_FIELDS),
     Kind.ADDON_GRACE_ENDING: Rule(
-        _PAY, "addon.grace_ending", "addon", Phrase("Pay the add-on"), "24 hours before the end of grace",
-        "end of grace",
-        _ADDON_FIELDS),
+        _PAY, "addon.grace_ending", "addon", Phrase("Pay the add-on"),
+        Phrase("grace ends in 24 hours"),
+        "end of grace", _ADDON_FIELDS),
     Kind.ADDON_INACTIVE: Rule(
-        _PAY, "addon.inactive", "addon", Phrase("Renew the add-on"), "grace is over without a payment", _ON_CHANGE,
-        _ADDON_FIELDS),
+        _PAY, "addon.inactive", "addon", Phrase("Renew the add-on"),
+        Phrase("grace is over without a payment"),
+        _ON_CHANGE, _ADDON_FIELDS),
     Kind.ADDON_ENDED: Rule(
         _PAY, "addon.ended", "addon", Phrase("Subscribe to the add-on"),
-        "the cancelled add-on, or the grace after a change "
-        "of plan, has ended", _ON_CHANGE, _ADDON_FIELDS),
+        Phrase("the cancelled add-on, or the grace after a change of plan, has ended"),
+        _ON_CHANGE, _ADDON_FIELDS),
     Kind.BALANCE_LOW: Rule(
         _PAY, "balance.low", "credits", Phrase("Add credits"),
-        "the balance falls below the minimum that calls with an own "
-        "key need", "crossing", _BALANCE_FIELDS),
+        Phrase("the balance falls below the minimum that calls with an own key need"),
+        "crossing", _BALANCE_FIELDS),
     Kind.BALANCE_RESTORED: Rule(
-        _PAY, "balance.restored", "credits", Phrase("Look at the credits"), "the balance is back at the minimum",
+        _PAY, "balance.restored", "credits", Phrase("Look at the credits"),
+        Phrase("the balance is back at the minimum"),
         "crossing", _BALANCE_FIELDS),
     Kind.TOPUP_RECEIVED: Rule(
-        _PAY, "payment.topup", "credits", Phrase("Look at the credits"), "credits that were bought have arrived",
-        "payment",
-        _MONEY_FIELDS),
+        _PAY, "payment.topup", "credits", Phrase("Look at the credits"),
+        Phrase("credits that were bought have arrived"),
+        "payment", _MONEY_FIELDS),
     Kind.REFUND_BOOKED: Rule(
         _PAY, "payment.refund", "credits", Phrase("Look at the credits"),
-        "a payment was refunded, and its credits are taken "
-        "back", "refund", _MONEY_FIELDS),
+        Phrase("a payment was refunded, and its credits are taken back"),
+        "refund", _MONEY_FIELDS),
     Kind.DISPUTE_OPENED: Rule(
         _PAY, "payment.dispute_opened", "credits", Phrase("Look at the credits"),
-        "a payment is disputed, and its credits are "
-        "frozen", "dispute", _MONEY_FIELDS),
+        Phrase("a payment is disputed, and its credits are frozen"),
+        "dispute", _MONEY_FIELDS),
     Kind.DISPUTE_WON: Rule(
         _PAY, "payment.dispute_won", "credits", Phrase("Look at the credits"),
-        "a dispute ended in favour of the payment",
+        Phrase("a dispute ended in favour of the payment"),
         "dispute", _MONEY_FIELDS),
     Kind.DISPUTE_LOST: Rule(
-        _PAY, "payment.dispute_lost", "credits", Phrase("Add credits"), "a dispute ended against the payment",
-        "dispute",
-        _MONEY_FIELDS),
+        _PAY, "payment.dispute_lost", "credits", Phrase("Add credits"),
+        Phrase("a dispute ended against the payment"),
+        "dispute", _MONEY_FIELDS),
     Kind.PAYMENT_QUARANTINED: Rule(
         _PAY, "payment.quarantined", "addon", Phrase("Look at the plan"),
-        "a payment does not fit what was ordered, and "
-        "grants nothing until an operator has looked", "payment", ("object", "at")),
+        Phrase("a payment does not fit what was ordered, and grants nothing until an operator has looked"),
+        "payment", ("object", "at")),
     Kind.BOOKS_DIFFER: Rule(
         _SPEND, "books.differ", "cap", Phrase("Look at the spend"),
-        "costs are booked on an OpenRouter key that its own figure "
-        "does not hold; an event only, operators look into it", "reading",
-        ("provider", "reading", "since", "grown_nusd", "ours_nusd", "missing_nusd", "at")),
+        Phrase(
+            "costs are booked on an OpenRouter key that its own figure does not hold; an event only, "
+            "operators look into it"
+        ),
+        "reading", ("provider", "reading", "since", "grown_nusd", "ours_nusd", "missing_nusd", "at")),
     Kind.EXPORT_READY: Rule(
         _SAFE, "export.ready", "export:{work}", Phrase("Open the export"),
-        "an export or a replay that a member asked for has "
-        "ended; only that member is told", "piece of work", ("work", "what", "state", "rows", "until", "at")),
+        Phrase("an export or a replay that a member asked for has ended; only that member is told"),
+        "piece of work", ("work", "what", "state", "rows", "until", "at")),
 }
+
+
+WITHOUT_MAIL = frozenset({Kind.BOOKS_DIFFER})
+"""Told to the host and to operators, and to nobody by e-mail."""
+
+WITH_CREDITS_ONLY = frozenset({
+    Kind.CREDITS_STEP_IN, Kind.BALANCE_LOW, Kind.BALANCE_RESTORED, Kind.TOPUP_RECEIVED, Kind.REFUND_BOOKED,
+    Kind.DISPUTE_OPENED, Kind.DISPUTE_WON, Kind.DISPUTE_LOST,
+})
+"""What a product without credits never tells."""
+
+WITH_ADDON_ONLY = frozenset(kind for kind in Kind if RULES[kind].event.startswith("addon."))
+"""What a product never tells whose every plan includes own keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +259,9 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One notice in words. `facts` are label and value; `mute` is "" where it cannot be muted; `where` names the
-    workspace and the product; `call` is the headline of the call that set it off, `call_url` its receipt ("" for
-    none)."""
+    """One notice in words. `facts` are label and value; `mute` and `mute_url` are "" where it cannot be muted; `where`
+    names the workspace and the product; `call` is the headline of the call that set it off, `call_url` its receipt (""
+    for none)."""
 
     kind: Kind
     subject: str
@@ -254,6 +278,8 @@ class Notice:
     asks: str = ""
     caused_by: str = Phrase("The call that set this off:")
     opens_receipt: str = Phrase("Open its receipt")
+    mute_url: str = ""
+    opens_mute: str = Phrase("Choose your e-mails")
 
     def in_words(self, own: Mapping[str, str]) -> "Notice":
         """The same in a host's own words, as plain text."""
@@ -281,6 +307,7 @@ def write_notice(kind: Kind, payload: Payload, place: Place) -> Notice:
         url=place.url(_flow(rule, payload)),
         why=_why(kind, place),
         mute=_mute(rule.topic),
+        mute_url=place.url(MUTE_FLOW) if rule.topic in MUTEABLE else "",
         where=f"{clean(place.workspace)} · {clean(place.product)}",
         asks=Phrase("What happens now:") if kind is Kind.EXPORT_READY else Phrase("What calls do now:"),
         call=clean(payload.get(CALL_HEADLINE) or "", HEADLINE_LIMIT),
@@ -726,10 +753,7 @@ def _mute(topic: Topic) -> str:
     if topic not in MUTEABLE:
         return ""
     name = {Topic.SPEND: Phrase("spend"), Topic.KEYS: Phrase("key health")}[topic]
-    return Phrase(
-        "To stop e-mails about {name}, switch them off for your account in the product's AI settings (“{topic}”).",
-        name=name, topic=topic,
-    )
+    return Phrase("You can stop e-mails about {name} for yourself.", name=name)
 
 
 _AT, _UNTIL = "2026-11-14T09:30:00Z", "2026-11-17T09:30:00Z"

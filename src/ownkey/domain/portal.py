@@ -43,6 +43,7 @@ class Page(StrEnum):
     WHY = "why"
     EXPLAIN = "explain"
     EXPORTS = "exports"
+    NOTICES = "notices"
     DATA = "data"
 
 
@@ -54,9 +55,11 @@ LEADS_TO: Mapping[Page, tuple[Page, ...]] = {
     Page.WHY: (Page.ACTIVITY, Page.CREDENTIALS, Page.SPEND),
     Page.EXPLAIN: (Page.ACTIVITY, Page.CREDENTIALS, Page.SPEND),
     Page.EXPORTS: (Page.ACTIVITY, Page.SPEND, Page.PLANS),
+    Page.NOTICES: LISTED,
     Page.DATA: (Page.CREDENTIALS,),
 }
-"""A page that is only linked exists where one of the pages that link to it does."""
+"""A page that is only linked exists where one of the pages that link to it does. E-mails link to the page that mutes
+them, whichever pages a visit has."""
 
 
 class Sight(StrEnum):
@@ -82,6 +85,7 @@ SIGHTS: Mapping[Page, Mapping[Role, Sight]] = {
     Page.PLANS: {_OWNER: _M, _ADMIN: _M, _MEMBER: _N, _VIEWER: _R},
     Page.PROJECTS: {_OWNER: _R, _ADMIN: _R, _MEMBER: _P, _VIEWER: _R},
     Page.EXPORTS: {_OWNER: _R, _ADMIN: _R, _MEMBER: _N, _VIEWER: _R},
+    Page.NOTICES: {_OWNER: _M, _ADMIN: _M, _MEMBER: _N, _VIEWER: _N},
     Page.DATA: {_OWNER: _M, _ADMIN: _N, _MEMBER: _N, _VIEWER: _N},
 }
 """Role by page. A viewer watches the money, a member works in the product; neither sees keys."""
@@ -189,6 +193,7 @@ class EndReason(StrEnum):
 FLOW_PAGES: Mapping[str, Page] = {
     "credential": Page.CREDENTIALS, "addon": Page.PLANS, "credits": Page.PLANS, "cap": Page.SPEND,
     "feature": Page.FEATURES, "receipt": Page.CALLS, "export": Page.EXPORTS,
+    "notices": Page.NOTICES,
 }
 """Where a `fix.url`'s flow leads: the part before its colon."""
 

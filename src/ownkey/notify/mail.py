@@ -56,7 +56,7 @@ def render_text(notice: Notice) -> str:
         f"{notice.asks} {notice.calls_now}",
         f"{notice.button}: {_link(notice.url)}",
         _call_text(notice),
-        "\n".join(part for part in ("-- ", notice.why, notice.mute) if part),
+        "\n".join(part for part in ("-- ", notice.why, notice.mute, _mute_text(notice)) if part),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -65,6 +65,10 @@ def _call_text(notice: Notice) -> str:
     told = f"{notice.caused_by} {notice.call}" if notice.call else ""
     link = f"{notice.opens_receipt}: {_link(notice.call_url)}" if notice.call_url else ""
     return "\n".join(part for part in (told, link) if part)
+
+
+def _mute_text(notice: Notice) -> str:
+    return f"{notice.opens_mute}: {_link(notice.mute_url)}" if notice.mute_url else ""
 
 
 def render_html(notice: Notice) -> str:
@@ -79,7 +83,8 @@ def render_html(notice: Notice) -> str:
     more = f'<p style="{_STYLE["text"]}">{_shown(rest)}</p>' if rest else ""
     table = f'<table style="{_STYLE["table"]}">{rows}</table>' if rows else ""
     foot = "".join(
-        f'<p class="small" style="{_STYLE["small"]}">{escape(part)}</p>' for part in (notice.why, notice.mute) if part
+        f'<p class="small" style="{_STYLE["small"]}">{part}</p>' for part in (escape(notice.why), _mute_html(notice))
+        if part
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -98,11 +103,17 @@ def render_html(notice: Notice) -> str:
 def _call_html(notice: Notice) -> str:
     """The call that set it off, beside the one button: a plain link to its receipt."""
     told = f"<strong>{escape(notice.caused_by)}</strong> {_shown(notice.call)} " if notice.call else ""
-    link = ""
-    if notice.call_url:
-        url = escape(_link(notice.call_url), quote=True)
-        link = f'<a class="link" href="{url}" style="{_STYLE["link"]}">{escape(notice.opens_receipt)}</a>'
+    link = _plain_link(notice.call_url, notice.opens_receipt) if notice.call_url else ""
     return f'<p style="{_STYLE["call"]}">{told}{link}</p>' if told or link else ""
+
+
+def _mute_html(notice: Notice) -> str:
+    link = f" {_plain_link(notice.mute_url, notice.opens_mute)}" if notice.mute_url else ""
+    return f"{escape(notice.mute)}{link}"
+
+
+def _plain_link(url: str, text: str) -> str:
+    return f'<a class="link" href="{escape(_link(url), quote=True)}" style="{_STYLE["link"]}">{escape(text)}</a>'
 
 
 def _split(headline: str) -> tuple[str, str]:

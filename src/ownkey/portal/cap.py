@@ -42,12 +42,14 @@ class Typed:
 @dataclass(frozen=True, slots=True)
 class CapForm:
     """What the form shows. `wrong` maps a field's id to what is wrong with it; `stale`: the cap was changed meanwhile,
-    these are the values of now; `saved` is what became of the last save: "", "saved", "paused" or "resumed"."""
+    and the page tells the values of `now` beside what was typed; `saved` is what became of the last save: "", "saved",
+    "paused" or "resumed"."""
 
     action: str
     back: str
     version: str
     typed: Typed
+    now: Typed
     setting: CapSetting
     wrong: Mapping[str, str] = field(default_factory=dict)
     stale: bool = False
@@ -62,17 +64,19 @@ async def cap_form(
     """The form for the page that is being shown; `typed` keeps what somebody has typed. Its template is
     `portal/cap_form.html`, which finds it as `cap`."""
     setting = await visit.desk.caps.show(visit.workspace)
-    path = _PATHS[visit.page]
+    path, now = _PATHS[visit.page], _now(visit, setting)
     said = visit.request.asks("cap")
     return CapForm(
-        action=f"{path}/cap", back=path, version=_version(visit, setting),
-        typed=typed or Typed(
-            "" if setting.cap_nusd is None else format_usd(setting.cap_nusd), str(setting.threshold),
-            visit.workspace.timezone,
-        ),
-        setting=setting, wrong=wrong or {}, stale=stale,
-        saved=_truth(said, setting) if visit.request.method == "GET" else "", zones=_zones(),
+        action=f"{path}/cap", back=path, version=_version(visit, setting), typed=typed or now, now=now, setting=setting,
+        wrong=wrong or {}, stale=stale, saved=_truth(said, setting) if visit.request.method == "GET" else "",
+        zones=_zones(),
     )
+
+
+def _now(visit: Visit, setting: CapSetting) -> Typed:
+    """The form as it would be typed for what is in force."""
+    cap = "" if setting.cap_nusd is None else format_usd(setting.cap_nusd)
+    return Typed(cap, str(setting.threshold), visit.workspace.timezone)
 
 
 def _truth(said: str, setting: CapSetting) -> str:
@@ -97,11 +101,11 @@ def _zones() -> tuple[str, ...]:
 
 async def save(visit: Visit) -> Answer:
     """Checks all fields, asks where AI would pause, else saves and shows what came of it."""
-    typed = Typed(*(visit.request.field(name) for name in ("cap_usd", "threshold_percent", "timezone")))
+    typed = Typed(*(visit.request.field(name) for name in _FIELDS))
     setting = await visit.desk.caps.show(visit.workspace)
     version = _version(visit, setting)
     if visit.is_stale(version):
-        return _show_form(visit, await cap_form(visit, stale=True), 409)
+        return await _show_stale(visit, visit.request.form)
     wrong, cap_nusd, threshold = _read(typed)
     if wrong:
         return _show_form(visit, await cap_form(visit, typed=typed, wrong=wrong), 422)
@@ -159,10 +163,21 @@ async def confirm(visit: Visit) -> Answer:
     if wrong or not is_reached(cap_nusd, form.setting.spent_nusd):
         return _show_form(visit, form, 422 if wrong else 200)
     if asks("version") != form.version:
-        return _show_form(visit, await cap_form(visit, stale=True), 409)
+        return await _show_stale(visit, visit.request.query)
     return visit.show(
         "cap.html", title=visit.say("Spend cap"), cap=form, asking=True, new_cap_nusd=cap_nusd,
     )
+
+
+async def _show_stale(visit: Visit, sent: Mapping[str, str]) -> Answer:
+    """The form with what was typed, and what is so now beside it. What was not sent at all is not an empty field, which
+    would mean no cap."""
+    now = (await cap_form(visit)).now
+    typed = Typed(
+        sent.get("cap_usd", now.cap).strip(), sent.get("threshold_percent", now.threshold).strip(),
+        sent.get("timezone", now.timezone).strip(),
+    )
+    return _show_form(visit, await cap_form(visit, typed=typed, stale=True), 409)
 
 
 def _show_form(visit: Visit, form: CapForm, status: int) -> Answer:

@@ -70,6 +70,8 @@ async def credits_limit(visit: Visit) -> Answer:
         )
         switches = replace(current_switches(visit.workspace), limit=typed[:40], limit_problem=problem)
         return await page(visit, switches=switches, status=422)
+    if visit.is_stale(visit.workspace.settings_version):
+        return await _stale_limit(visit, typed)
     return await _switch(visit, {"credits_if_key_fails_limit": int(digits) if digits else None}, "limit")
 
 
@@ -98,6 +100,18 @@ async def _stale_switches(visit: Visit, switches: Switches) -> Answer:
     return await page(
         visit, switches=switches, news=News(problem=stale(visit, visit.say("these settings"))), status=409
     )
+
+
+async def _stale_limit(visit: Visit, typed: str) -> Answer:
+    """What was typed stays in its field; the limit of now is told beside it, where it is another."""
+    now = current_switches(visit.workspace)
+    if "limit" not in visit.request.form or typed == now.limit:
+        return await _stale_switches(visit, now)
+    told = visit.say("The limit is {limit} now; the field holds what you typed.", limit=now.limit) if now.limit else (
+        visit.say("There is no limit now; the field holds what you typed.")
+    )
+    problem = Problem(ProblemCode.CONFLICT, told, visit.say("Save again to replace it."), param="limit")
+    return await _stale_switches(visit, replace(now, limit=typed[:40], limit_problem=problem))
 
 
 async def _stale_key(visit: Visit, provider: str) -> Answer:

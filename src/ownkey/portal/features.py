@@ -40,13 +40,15 @@ _OPTIONS: Final[Mapping[tuple[str, str], tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One of a task's own numbers. `typed` is what its field shows; `error` is "" where that is right."""
+    """One of a task's own numbers. `typed` is what its field shows, `now` what is in force; `error` is "" where what
+    was typed is right."""
 
     name: str
     label: str
     help: str
     typed: str
     error: str
+    now: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def _option(visit: Visit, view: FeatureView, name: str, value: int, wrong: Wrong
     mine = problem is not None and problem.param == f"settings.{name}"
     return Option(
         name, visit.say(label), visit.say(helped) if helped else "", (wrong.typed or {}).get(name, str(value)),
-        visit.say(together(problem.message, problem.fix)) if problem is not None and mine else "",
+        visit.say(together(problem.message, problem.fix)) if problem is not None and mine else "", value,
     )
 
 
@@ -147,9 +149,14 @@ async def switch(visit: Visit) -> Answer:
 async def save_options(visit: Visit) -> Answer:
     """The task's own numbers, all of its form or none."""
     view = _named(visit)
-    if view is None or visit.is_stale(version_of(view)):
+    if view is None:
         return await _stale(visit)
-    typed = {name: visit.request.field(f"option_{name}") for name in view.settings}
+    sent = {name: f"option_{name}" for name in view.settings}
+    if visit.is_stale(version_of(view)):
+        return await _stale(visit, {
+            name: visit.request.field(key)[:20] for name, key in sent.items() if key in visit.request.form
+        })
+    typed = {name: visit.request.field(key) for name, key in sent.items()}
     try:
         settings = {name: _whole(view, name, text) for name, text in typed.items()}
         await visit.desk.features.save(visit.workspace, view.task.name, None, settings, visit.actor)
@@ -168,9 +175,9 @@ def _named(visit: Visit) -> FeatureView | None:
     return next((view for view in visit.desk.features.list(visit.workspace) if view.task.name == task), None)
 
 
-async def _stale(visit: Visit) -> Answer:
-    """Somebody else was quicker, or the product has no such task any more: the values of now."""
-    return await _page(visit, Wrong(visit.request.params["task"], stale=True), 409)
+async def _stale(visit: Visit, typed: Mapping[str, str] | None = None) -> Answer:
+    """Somebody else was quicker, or the product has no such task any more: the values of now, beside what was typed."""
+    return await _page(visit, Wrong(visit.request.params["task"], typed, stale=True), 409)
 
 
 ROUTES: tuple[PortalRoute, ...] = (

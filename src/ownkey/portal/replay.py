@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 from ownkey.control.problems import Problem, invalid, not_found
@@ -40,7 +39,7 @@ class Compared:
 
 
 async def show(visit: Visit) -> Answer:
-    return await _form(visit, _as_now(visit))
+    return await _form(visit, await _as_now(visit))
 
 
 async def _form(
@@ -49,10 +48,11 @@ async def _form(
     errors = {}
     if problem is not None and problem.param is not None:
         errors[_FIELD_OF.get(problem.param, "f-month")] = visit.say(together(problem.message, problem.fix))
+    months = await _months(visit)
     past = [view for view in await visit.desk.work.list(visit.workspace) if view.work.kind is WorkKind.REPLAY]
     return visit.show(
         "replay.html", title=visit.say("Replay a month"), status=status, typed=typed, errors=errors, path=PATH,
-        problem=problem if problem is not None and not errors else None, months=_months(visit), past=past,
+        problem=problem if problem is not None and not errors else None, months=months, past=past,
         direct=[(name, provider_name(name), typed.get(f"direct_{name}") == "on") for name in _direct(visit)],
         may_start=visit.session.kind == "member", states=_STATES, settings_of=lambda view: _settings(visit, view),
         pick=[("", visit.say("as it is now")), ("on", visit.say("on")), ("off", visit.say("off"))],
@@ -64,9 +64,10 @@ def _direct(visit: Visit) -> Sequence[str]:
     return [name for name in visit.product.direct_providers if name in DIRECT_PROVIDERS]
 
 
-def _as_now(visit: Visit) -> dict[str, str]:
-    """The form as it begins: last month, the keys as they are."""
-    typed = {"month": _months(visit)[1][0], "cap": "now"}
+async def _as_now(visit: Visit) -> dict[str, str]:
+    """The form as it begins: the newest month that has calls, the keys as they are."""
+    months = await _months(visit)
+    typed = {"month": months[0][0] if months else "", "cap": "now"}
     for name in _direct(visit):
         credential = visit.workspace.credentials.get(name)
         if credential is not None and credential.status is CredentialStatus.ENABLED:
@@ -74,12 +75,10 @@ def _as_now(visit: Visit) -> dict[str, str]:
     return typed
 
 
-def _months(visit: Visit) -> list[tuple[str, str]]:
-    """The current month and those before it, as the workspace's calendar has them."""
-    now = datetime.fromtimestamp(visit.now_ms // 1_000, figures.zone(visit.workspace.timezone))
-    first = now.year * 12 + now.month - 1
-    keys = [f"{months // 12:04d}-{months % 12 + 1:02d}" for months in range(first, first - MONTHS, -1)]
-    return [(key, visit.say(tell_month_of(int(key[:4]), int(key[5:])))) for key in keys]
+async def _months(visit: Visit) -> list[tuple[str, str]]:
+    """The months that have calls, newest first, as the workspace's calendar has them."""
+    keys = sorted((row.keys["month"] or "" for row in await visit.desk.totals.months(visit.workspace)), reverse=True)
+    return [(key, visit.say(tell_month_of(int(key[:4]), int(key[5:])))) for key in keys[:MONTHS]]
 
 
 async def start(visit: Visit) -> Answer:
@@ -87,8 +86,9 @@ async def start(visit: Visit) -> Answer:
     form = visit.request.form
     typed = {name: form[name].strip()[:100] for name in form if name not in ("csrf", "version")}
     try:
-        if typed.get("month", "") not in dict(_months(visit)):
-            raise invalid("month", visit.say("There is no such month here."), visit.say("Choose one of the list."))
+        if typed.get("month", "") not in dict(await _months(visit)):
+            told, fix = visit.say("That month has no calls to replay."), visit.say("Choose one of the list.")
+            raise invalid("month", told, fix)
         wish = visit.desk.replay.read_wish(visit.workspace, _given(visit, typed))
         view = await visit.desk.work.start(
             visit.workspace, WorkKind.REPLAY, wish, visit.actor, visit.session.member_id
@@ -138,7 +138,7 @@ async def again(visit: Visit) -> Answer:
     try:
         return visit.go(f"{PATH}/{await start_again(visit, view)}")
     except Problem as problem:
-        return await _form(visit, _as_now(visit), status=PROBLEM_STATUSES[problem.code], problem=problem)
+        return await _form(visit, await _as_now(visit), status=PROBLEM_STATUSES[problem.code], problem=problem)
 
 
 async def cancel(visit: Visit) -> Answer:

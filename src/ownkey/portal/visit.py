@@ -195,7 +195,7 @@ _APP_BUILDER: Mapping[Page, str] = {
 }
 _UNDER: Mapping[Page, Page] = {
     Page.CALLS: Page.ACTIVITY, Page.WHY: Page.ACTIVITY, Page.EXPLAIN: Page.ACTIVITY, Page.EXPORTS: Page.ACTIVITY,
-    Page.DATA: Page.CREDENTIALS,
+    Page.NOTICES: Page.CREDENTIALS, Page.DATA: Page.CREDENTIALS,
 }
 
 

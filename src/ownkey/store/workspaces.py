@@ -86,6 +86,9 @@ ON CONFLICT DO UPDATE SET email = excluded.email, name = excluded.name, role = e
 """
 _MEMBERS = "SELECT workspace_id, id, email, name, role, muted FROM member WHERE workspace_id = ? ORDER BY id"
 _MEMBER = "SELECT role, muted FROM member WHERE workspace_id = ? AND id = ?"
+_WHOLE_MEMBER = """
+SELECT workspace_id, id, email, name, role, muted FROM member WHERE workspace_id = ? AND id = ?
+"""
 _DELETE_MEMBER = "DELETE FROM member WHERE workspace_id = ? AND id = ?"
 _SAVE_PROJECT = """
 INSERT INTO project(workspace_id, id, name, created_at_ms) VALUES (?, ?, ?, ?)
@@ -141,13 +144,18 @@ def put_member(conn: Connection, member: Member, *, at_ms: int, actor: Actor) ->
     return replace(member, muted=frozenset(muted.split()))
 
 
+def _member_of(row: Sequence[Any]) -> Member:
+    workspace_id, member_id, email, name, role, muted = row
+    return Member(workspace_id, member_id, email, name, Role(role), frozenset(muted.split()))
+
+
 def read_kek_ids(conn: sqlite3.Connection) -> frozenset[str]:
     """Which master keys wrap the data keys that are stored."""
     return frozenset(row[0] for row in conn.execute(_KEK_IDS))
 
 
 class WorkspacesPart(Core):
-    """Satisfies `gateway.ports.Directory` and `control.ports.Workspaces`, `People`, `Features`."""
+    """Satisfies `gateway.ports.Directory` and `control.ports.Workspaces`, `People`, `Mutes`, `Features`."""
 
     async def load_workspace(self, workspace_id: str) -> WorkspaceState | None:
         state = self._states.get(self._ids.get(workspace_id, workspace_id))
@@ -294,7 +302,24 @@ class WorkspacesPart(Core):
 
     async def load_members(self, workspace_id: str) -> Sequence[Member]:
         rows = self._near.execute(_MEMBERS, (workspace_id,)).fetchall()
-        return [Member(row[0], row[1], row[2], row[3], Role(row[4]), frozenset(row[5].split())) for row in rows]
+        return [_member_of(row) for row in rows]
+
+    async def save_mute(
+        self, workspace_id: str, member_id: str, topic: str, muted: bool, *, at_ms: int, actor: Actor
+    ) -> Member | None:
+        """Read and written in one transaction: a role that the host changes meanwhile stays as the host says."""
+        def operation(conn: Connection) -> Member | None:
+            row = conn.execute(_WHOLE_MEMBER, (workspace_id, member_id)).fetchone()
+            if row is None:
+                return None
+            member = _member_of(row)
+            had = member.muted or frozenset()
+            wanted = had | {topic} if muted else had - {topic}
+            return member if wanted == had else put_member(
+                conn, replace(member, muted=wanted), at_ms=at_ms, actor=actor
+            )
+
+        return await self._write(operation, workspace_id)
 
     async def delete_member(self, workspace_id: str, member_id: str, *, at_ms: int, actor: Actor) -> bool:
         def operation(conn: Connection) -> bool:

@@ -9,7 +9,8 @@
    page         credentials, features, spend, activity, plans, projects; may change at any time
    theme        auto, light, dark; may change at any time
    refresh-url  the host's own address: POST there answers {"code": …} of a new session for the same person. It is
-                asked two minutes before the end, after a reload of the frame, and when somebody presses Reopen
+                asked two minutes before the end, after a reload of the frame, and when somebody presses Reopen; the
+                frame then opens where they were. That is kept in memory: a reload of your page begins at `page`
    label        the frame's name for screen readers
 
    Events (they bubble): ownkey:ready, :resize {height}, :navigate {page, path}, :credential-saved {provider},
@@ -55,6 +56,7 @@
     #loads = 0;
     #late = 0;
     #asking = null;
+    #place = "";
     #queued = false;
 
     constructor() {
@@ -77,7 +79,13 @@
       if (!this.isConnected || before === now) return;
       if (name === "session") this.#openSoon();
       else if (name === "theme") this.#send("set-theme", {theme: this.#theme()});
-      else if (name === "page" && this.#page()) this.#send("set-page", {page: this.#page()});
+      else if (name === "page") this.#turn();
+    }
+
+    /* Where the host wants to be counts from now on, also for a frame that is being opened again. */
+    #turn() {
+      this.#place = "";
+      if (this.#page()) this.#send("set-page", {page: this.#page()});
     }
 
     #theme() {
@@ -106,12 +114,13 @@
       });
     }
 
-    #open({origin, code}) {
+    #open({origin, code}, place = "") {
       this.#close();
+      this.#place = place;
       this.#origin = origin;
       const wish = new URLSearchParams();
       if (this.#theme()) wish.set("theme", this.#theme());
-      if (this.#page()) wish.set("page", this.#page());
+      if (place || this.#page()) wish.set("page", place || this.#page());
       if (this.hasAttribute("refresh-url")) wish.set("refresh", "1");
       const frame = document.createElement("iframe");
       frame.title = this.getAttribute("label") || "AI keys and spend";
@@ -146,7 +155,7 @@
       const code = await this.#ask();
       if (!code) return;
       const origin = this.#origin || HOME;
-      if (origin && this.isConnected) this.#open({origin, code});
+      if (origin && this.isConnected) this.#open({origin, code}, this.#place);
     }
 
     /* A new code from the host's own backend; "" after telling why not. One question at a time. */
@@ -189,6 +198,7 @@
       if (name === "refresh-wanted") return void this.#refresh(data.over === true);
       const detail = Object.hasOwn(SHAPES, name) && SHAPES[name](data);
       if (!detail) return;
+      if (detail.path) this.#place = detail.path.slice("/portal/".length);
       if (name === "ready") this.#greet();
       if (name === "resize" || (name === "ready" && tall(data.height))) this.#frame.style.height = data.height + "px";
       this.#fire(name, detail);

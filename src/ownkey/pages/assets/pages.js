@@ -1,7 +1,7 @@
 /* What our pages do beyond plain forms and htmx. Loaded (defer) before htmx, to hear its events.
    Everything works without it; templates ask for help with attributes.
 
-   data-js                     of no use without script: `hidden`, which we take away
+   data-js                     of no use without script: `hidden`, which is taken away
    class="without-script"      of no use with script (a switch's Save): hidden by style
    data-show="ID"              button, aria-pressed="false": shows what is typed into that field (give it data-secret)
    data-busy="Testing… {s} s"  submit button: its words while the request runs
@@ -11,7 +11,7 @@
    data-card                   region with an id and a heading: gets the focus when a swap removed the focused element
    data-card-state="works"     in a part that a swap brings: becomes the data-state of the data-card around it
    data-say                    its text is said by the live region; "10": after 10 s of silence
-   data-pause                  region: its polls stand still while it is hovered, holds the focus, or is out of sight
+   data-pause                  region: its polls stand still while it is hovered, has the focus or is out of sight
    data-age="{s} s ago"        seconds since it came; its parent, hidden, is shown after 30
    data-download               link to a file: in a frame it is followed with a ticket of one use
    data-search                 the field that / focuses, unless <body data-shortcuts="off">
@@ -377,7 +377,7 @@
     const {data} = event;
     if (!framed || !host || event.source !== page.parent || event.origin !== host || typeof data !== "object") return;
     if (data?.type === "ownkey:set-theme" && /^(auto|light|dark)$/.test(data.theme)) root.dataset.theme = data.theme;
-    if (data?.type === "ownkey:set-page" && /^[a-z]{1,20}$/.test(data.page)) go("/portal/" + data.page);
+    if (data?.type === "ownkey:set-page" && /^[\w/-]+$/.test(data.page)) go("/portal/" + data.page);
     if (data?.type === "ownkey:set-session" && /^[\w-]{16,200}$/.test(data.code)) enter(data.code);
   });
 
@@ -385,7 +385,7 @@
     root.dataset.mode = "frame";
     if (/^(auto|light|dark)$/.test(wish.get("theme"))) root.dataset.theme = wish.get("theme");
     const wanted = wish.get("page") ?? "";
-    const start = /^[a-z]{1,20}$/.test(wanted) ? "/portal/" + wanted : opening || "/portal";
+    const start = /^[\w/-]+$/.test(wanted) ? "/portal/" + wanted : opening || "/portal";
     history.replaceState(null, "", start.split("#")[0]);
     root.setAttribute("hx-boost:inherited", "swap:outerSync");
     on("DOMContentLoaded", async () => {
