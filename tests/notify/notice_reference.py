@@ -7,6 +7,7 @@ from ownkey.domain.notices import (
     MUTEABLE,
     RULES,
     SAMPLES,
+    WITHOUT_MAIL,
     Kind,
     Place,
     write_notice,
@@ -78,7 +79,7 @@ def render() -> str:
     lines.append("| kind | event | when | once per | topic | can be muted |\n|---|---|---|---|---|---|")
     for kind in Kind:
         rule = RULES[kind]
-        mute = "yes" if rule.topic in MUTEABLE else "no"
+        mute = "no e-mail" if kind in WITHOUT_MAIL else "yes" if rule.topic in MUTEABLE else "no"
         lines.append(f"| `{kind}` | `{rule.event}` | {rule.when} | {rule.once} | {rule.topic} | {mute} |")
     lines.append("\n## What they say, and what events carry\n\n| kind | subject | button leads to | fields of `data` |")
     lines.append("|---|---|---|---|")
