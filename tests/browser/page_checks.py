@@ -12,18 +12,9 @@ TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 LEAST_TARGET_PX = 24
 TITLE = re.compile(r"^[^·]+ · [^·]+( · [^·]+)?$")
 
-_LAYOUT = """
-([least]) => {
-  const found = [], root = document.documentElement;
-  const name = it => (it.getAttribute("aria-label") || it.innerText || it.name || it.id || it.className || it.tagName)
-    .trim().replace(/\\s+/g, " ").slice(0, 60);
-  if (root.scrollWidth > root.clientWidth) {
-    const wide = [...document.body.querySelectorAll("*")].filter(it => {
-      const box = it.getBoundingClientRect();
-      return box.width && box.right > root.clientWidth + 0.5 && !it.closest("[data-scrolls]");
-    }).slice(-3).map(it => `${it.tagName.toLowerCase()}.${it.className} "${name(it)}"`);
-    found.push(`scrolls sideways: ${root.scrollWidth} of ${root.clientWidth} px; ${wide.join(", ")}`);
-  }
+_TARGETS = """
+const targets = () => {
+  const found = [];
   // A link inside a sentence is as tall as its line; links beside each other are no sentence.
   const inText = it => getComputedStyle(it).display.startsWith("inline") && it.tagName === "A" &&
     [...it.parentElement.childNodes].some(n => !/^(A|BUTTON)$/.test(n.nodeName) && n.textContent.trim().length > 1);
@@ -35,6 +26,28 @@ _LAYOUT = """
       width += label.getBoundingClientRect().width;
       height = Math.max(height, label.getBoundingClientRect().height);
     }
+    found.push({it, width, height});
+  }
+  return found;
+};
+"""
+_SIZES = "() => {" + _TARGETS + """
+  const root = document.documentElement;
+  return [root.scrollWidth - root.clientWidth, Math.min(...targets().map(it => Math.min(it.width, it.height)))];
+}
+"""
+_LAYOUT = "([least]) => {" + _TARGETS + """
+  const found = [], root = document.documentElement;
+  const name = it => (it.getAttribute("aria-label") || it.innerText || it.name || it.id || it.className || it.tagName)
+    .trim().replace(/\\s+/g, " ").slice(0, 60);
+  if (root.scrollWidth > root.clientWidth) {
+    const wide = [...document.body.querySelectorAll("*")].filter(it => {
+      const box = it.getBoundingClientRect();
+      return box.width && box.right > root.clientWidth + 0.5 && !it.closest("[data-scrolls]");
+    }).slice(-3).map(it => `${it.tagName.toLowerCase()}.${it.className} "${name(it)}"`);
+    found.push(`scrolls sideways: ${root.scrollWidth} of ${root.clientWidth} px; ${wide.join(", ")}`);
+  }
+  for (const {it, width, height} of targets()) {
     if (Math.min(width, height) < least - 0.5) {
       found.push(`target of ${Math.round(width)}×${Math.round(height)} px: ${it.tagName.toLowerCase()} "${name(it)}"`);
     }
@@ -91,6 +104,12 @@ def layout(frame: Frame) -> list[str]:
     if not TITLE.match(frame.title()):
         found.append(f"the title {frame.title()!r} is not `page · workspace · product`")
     return found
+
+
+def measure(shown: Page | Frame) -> tuple[float, float]:
+    """(pixels by which a page is wider than its view, the smaller side of its smallest target)."""
+    over, least = (shown.main_frame if isinstance(shown, Page) else shown).evaluate(_SIZES)
+    return float(over), float("inf") if least is None else float(least)
 
 
 def check_page(shown: Page | Frame, where: str = "", *, with_axe: bool = True) -> None:

@@ -5,27 +5,30 @@
     python -m tools.screenshots --preset app-builder --look 375-dark --look frame-light
 
 Pictures are in screenshots/<preset>/<page>/<state>-<look>.png, sheets in screenshots/<preset>/<page>.png. What the
-checks of the matrix find is printed as well, but a picture is drawn whatever they say: it is there to be looked at.
+checks of the matrix find is printed as well, but a picture is drawn whatever they say: it is there to be looked at. At
+the end stand the figures of widths and targets.
 """
 
 import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from playwright.sync_api import Browser, Error
 from tests.browser.chromium import chromium
-from tests.browser.looks import WHOLE, Look, looking
-from tests.browser.page_checks import find_problems
-from tests.browser.portal_world import HOSTED_TABLES, PRESETS, PortalWorld, Preset, portal_world
+from tests.browser.looks import HEIGHT, WHOLE, WIDTHS, Look, looking
+from tests.browser.page_checks import LEAST_TARGET_PX, find_problems, measure
+from tests.browser.portal_world import HOSTED_TABLES, PRESETS, PortalWorld, Preset, Visitor, portal_world
 from tests.browser.state import State
 from tests.browser.states import HOSTED, NEW, states_of
 
 ROOT = Path(__file__).resolve().parents[2] / "screenshots"
 ROWS_A_SHEET = 2
+NARROW_PX = 320
 SCALE = 0.36
 """How large a picture is on a sheet: large enough to see what stands over what, small enough for a row of looks."""
 _SHEET = """<!doctype html><meta charset="utf-8"><title>{title}</title><style>
@@ -36,7 +39,20 @@ figure {{ margin: 0; flex: none; }} img {{ display: block; width: 100%; box-shad
 </style><h1>{title}</h1>{rows}"""
 
 
-def draw(browser: Browser, world: PortalWorld, state: State, looks: Sequence[Look]) -> list[str]:
+class Sizes:
+    """Of all pages at one width: how many, how far the widest goes beyond its view, the smallest target."""
+
+    def __init__(self) -> None:
+        self.pages, self.over_px, self.least_px = 0, 0.0, float("inf")
+
+    def add(self, measured: tuple[float, float]) -> None:
+        over, least = measured
+        self.pages, self.over_px, self.least_px = self.pages + 1, max(self.over_px, over), min(self.least_px, least)
+
+
+def draw(
+    browser: Browser, world: PortalWorld, state: State, looks: Sequence[Look], sizes: defaultdict[str, Sizes]
+) -> list[str]:
     """The state's pictures; returns what is wrong with them, a sentence each."""
     wrong = []
     folder = ROOT / world.preset / state.page
@@ -46,13 +62,34 @@ def draw(browser: Browser, world: PortalWorld, state: State, looks: Sequence[Loo
         for look, visitor in looking(browser, world, state, looks, failed):
             look.draw(visitor, folder / f"{state.name}-{look}.png")
             wrong += [f"{look}: {sentence}" for sentence in find_problems(visitor.shown).sentences]
+            sizes[f"{look.width} px{' in a frame' if look.framed else ''}"].add(measure(visitor.shown))
+            if look.width == min(WIDTHS) and not look.framed:
+                wrong += measure_narrow(visitor, sizes)
     except (AssertionError, Error, OSError, StopIteration) as error:
         wrong.append(f"{type(error).__name__}: {str(error)[:600]}")
     return wrong
 
 
+def measure_narrow(visitor: Visitor, sizes: defaultdict[str, Sizes]) -> list[str]:
+    """The narrowest width that must do without scrolling sideways, which no picture is made of."""
+    before = visitor.page.viewport_size
+    visitor.page.set_viewport_size({"width": NARROW_PX, "height": HEIGHT})
+    over, least = measure(visitor.shown)
+    sizes[f"{NARROW_PX} px"].add((over, least))
+    if before is not None:
+        visitor.page.set_viewport_size(before)
+    return [f"{NARROW_PX} px: scrolls sideways by {over:.0f} px"] if over > 0 else []
+
+
+def show_sizes(sizes: Mapping[str, Sizes]) -> None:
+    for width, found in sorted(sizes.items(), key=lambda item: int(item[0].split()[0])):
+        print(f"{width}: {found.pages} pages, {found.over_px:.0f} px beyond the view at most, smallest target "
+              f"{found.least_px:.0f} px of {LEAST_TARGET_PX}")
+
+
 def draw_all(
-    browser: Browser, preset: Preset, states: Sequence[State], looks: Sequence[Look], *, by_host: bool = False
+    browser: Browser, preset: Preset, states: Sequence[State], looks: Sequence[Look], sizes: defaultdict[str, Sizes],
+    *, by_host: bool = False,
 ) -> int:
     """Prints a line a state; returns how many have something wrong."""
     bad, tables = 0, HOSTED_TABLES if by_host else ""
@@ -61,7 +98,7 @@ def draw_all(
         portal_world(Path(home), preset, tables, by_host=by_host) as world,
     ):
         for state in states:
-            wrong = draw(browser, world, state, looks)
+            wrong = draw(browser, world, state, looks, sizes)
             bad += bool(wrong)
             print(f"{preset} {state.key}: {'; '.join(wrong) or 'fine'}", flush=True)
     return bad
@@ -104,6 +141,7 @@ def main(given: list[str] | None = None) -> int:
     options = parser.parse_args(given)
     looks = [look for look in WHOLE if options.look is None or str(look) in options.look]
     bad = count = 0
+    sizes: defaultdict[str, Sizes] = defaultdict(Sizes)
     started = time.monotonic()
     with chromium() as browser:
         for preset in options.preset or PRESETS:
@@ -111,22 +149,23 @@ def main(given: list[str] | None = None) -> int:
             if not states:
                 continue
             count += len(states)
-            bad += draw_all(browser, preset, states, looks)
+            bad += draw_all(browser, preset, states, looks, sizes)
             for page in dict.fromkeys(state.page for state in states):
                 for file in sheet(browser, preset, page, states_of(preset, only=f"{page}-"), looks):
                     print(f"sheet: {file}", flush=True)
         first_day = [state for state in NEW if state.key.startswith(options.only)]
         if first_day and "support-desk" in (options.preset or PRESETS):
             count += len(first_day)
-            bad += draw_all(browser, "support-desk", first_day, looks)
+            bad += draw_all(browser, "support-desk", first_day, looks, sizes)
             for file in sheet(browser, "support-desk", "new", NEW, looks):
                 print(f"sheet: {file}", flush=True)
         hosted = [state for state in HOSTED if state.key.startswith(options.only)]
         if hosted and "app-builder" in (options.preset or PRESETS):
             count += len(hosted)
-            bad += draw_all(browser, "app-builder", hosted, looks, by_host=True)
+            bad += draw_all(browser, "app-builder", hosted, looks, sizes, by_host=True)
             for file in sheet(browser, "app-builder", "hosted", HOSTED, looks):
                 print(f"sheet: {file}", flush=True)
+    show_sizes(sizes)
     print(f"{count} states, {bad} with something to look into, {time.monotonic() - started:.0f} s")
     return 0 if count else 2
 
